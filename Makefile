@@ -1,0 +1,36 @@
+# `make demo` and `make test`: each goes from a fresh clone to done.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+demo: $(VENV)/.installed  ## the whole pipeline on drawn faces, then a table of the results
+	dvc repro
+	python -m facerep.summary
+
+test: $(VENV)/.installed  ## lint, types and the everyday tests
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest -m "not slow" $(PYTEST)
+
+test-slow: $(VENV)/.installed  ## the long tests: real photographs, whole chains
+	pytest -m slow $(PYTEST)
+
+lock: $(VENV)/.installed  ## pin the newest versions that pyproject.toml allows into requirements.lock
+	pip install --quiet uv
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group test --group lint --no-annotate \
+	  --custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+
+# One stamp file for the environment: made anew when the pins change.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.PHONY: help demo test test-slow lock

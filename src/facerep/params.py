@@ -1,0 +1,216 @@
+"""params.yaml, checked: unknown keys, wrong types and impossible values are refused by name before any work starts.
+
+The comments of params.yaml explain each key to its user; the classes here say what is allowed.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from facerep.errors import FacerepError
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]  # a part that is held out: never everything
+Share = Annotated[float, Field(gt=0, le=1)]  # a part that is used: never nothing
+Pretext = Literal["original", "rotated", "grayscale", "rotated_grayscale"]
+
+
+class Strict(BaseModel):
+    """Refuse keys that nobody reads and values of another type (a whole number still serves as a float)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Archive(Strict):
+    """One thing to download."""
+
+    url: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # None: not checked
+    name: Annotated[str, Field(pattern=r"^[^/\\]+$")] | None = None  # None: the last part of the URL
+
+
+class Download(Strict):
+    """What `download` reads."""
+
+    archives: Annotated[list[Archive], Field(min_length=1)]
+
+
+class Crop(Strict):
+    """What `crop` reads."""
+
+    method: Literal["auto", "box", "detector", "center"]
+    extend: Annotated[float, Field(ge=0, le=2)]
+    size: Annotated[int, Field(ge=16, le=1024)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    shard_mb: Annotated[float, Field(gt=0, le=4096)]
+    max_unreadable: Annotated[float, Field(ge=0, le=1)]
+    max_megapixels: Annotated[float, Field(gt=0, le=1000)]
+
+
+class UseFraction(Strict):
+    """Which part of the data to use."""
+
+    pretrain: Share
+    labelled: Share
+
+
+class Select(Strict):
+    """What `select` reads."""
+
+    roles: Literal["by_split", "by_count"]
+    per_identity: Annotated[int, Field(ge=1)]
+    min_labelled: Annotated[int, Field(ge=3)]
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    labels_per_identity: Annotated[int, Field(ge=1)] | None
+    use_fraction: UseFraction
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "Select":
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction must stay below 1, so that photographs are left to train on")
+        return self
+
+
+class Model(Strict):
+    """Which ConvNeXt, and the side of its input."""
+
+    name: Annotated[str, Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    drop_path: Fraction
+
+
+class Training(Strict):
+    """What both training stages read."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    weight_decay: Annotated[float, Field(ge=0, le=10)]
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    schedule: Literal["cosine", "linear", "constant"]
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    min_crop_area: Share
+    flip: bool
+    memory_mb: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "Training":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
+        return self
+
+
+class Pretrain(Training):
+    """What `pretrain` reads."""
+
+    val_fraction: Annotated[float, Field(gt=0, lt=0.5)]
+    test_fraction: Annotated[float, Field(gt=0, lt=0.5)]
+    reconstruction_weight: Annotated[float, Field(gt=0)]
+
+
+class Finetune(Training):
+    """What `finetune` reads."""
+
+    trainable: Literal["all", "last_stage", "head"]
+    label_smoothing: Fraction
+
+
+class Evaluate(Strict):
+    """What `evaluate` reads."""
+
+    probe_labels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    knn_neighbours: Annotated[int, Field(ge=1)]
+    bootstrap: Annotated[int, Field(ge=100)]
+    verification_pairs: Annotated[int, Field(ge=100)]
+
+
+class Profile(Strict):
+    """One block of params.yaml: everything that a data set wants set together."""
+
+    download: Download
+    crop: Crop
+    select: Select
+    model: Model
+    pretrain: Pretrain
+    finetune: Finetune
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _crops_are_large_enough(self) -> "Profile":
+        if self.crop.size < self.model.image_size:
+            raise ValueError(
+                f"crop.size ({self.crop.size}) must be at least model.image_size ({self.model.image_size}): "
+                "faces are only ever made smaller"
+            )
+        return self
+
+
+class Params(Strict):
+    """All of params.yaml."""
+
+    pretext: Pretext
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    profile: Literal["demo", "lfw", "vggface2"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    demo: Profile
+    lfw: Profile
+    vggface2: Profile
+
+    @property
+    def active(self) -> Profile:
+        """The block that `profile` names."""
+        block: Profile = getattr(self, self.profile)
+        return block
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml.
+
+    Raises FacerepError naming the first key that is wrong, its value and what is allowed.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FacerepError(f"{path}: not there; run from the repository's root.") from None
+    except yaml.YAMLError as error:
+        raise FacerepError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise FacerepError(f"{path}: must hold keys and values, holds {type(raw).__name__}.")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise FacerepError(f"{path}: {_sentence(error)}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first complaint of pydantic as one sentence, and how many more there are."""
+    first, *more = error.errors()
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(_known_keys(first["loc"][:-1]))
+        text = f"unknown key {key}; known here: {known}"
+    elif first["type"] == "missing":
+        text = f"key {key} is missing"
+    else:
+        shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+        text = f"{key}{shown}: {first['msg'].removeprefix('Value error, ')}"
+    return text + (f" (and {len(more)} more)." if more else ".")
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the block at `location` allows."""
+    block: type[BaseModel] = Params
+    for part in location:
+        if isinstance(part, int):
+            block = Archive
+            continue
+        annotation = block.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            block = annotation
+    return list(block.model_fields)

@@ -1,0 +1,19 @@
+"""One look for every progress bar, quiet where nobody watches a terminal line by line."""
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+
+def progress_bar(shown: bool = True) -> Progress:
+    """A rich Progress with count, share and time left. Use as a context manager: `with progress_bar() as bar`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        disable=not shown,
+    )

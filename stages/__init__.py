@@ -1,0 +1,22 @@
+"""One thin script a stage, run as `python -m stages.crop`. Here: what each does around its one call."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# `dvc exp run --temp` runs a copy of the repository: use the copy's src, not the one that is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from facerep.errors import FacerepError
+from facerep.files import write_json
+from facerep.params import Params, load_params
+
+
+def run(name: str, stage: Callable[[Params], dict[str, Any]]) -> None:
+    """Check params.yaml, run the stage, write metrics/<name>.json; a FacerepError becomes its sentence and exit code 1."""
+    try:
+        metrics = stage(load_params())
+        write_json(f"metrics/{name}.json", metrics)
+    except FacerepError as error:
+        sys.exit(f"{name}: {error}")

@@ -1,0 +1,10 @@
+"""crop: square faces as JPEG in tar shards, with an index."""
+
+from pathlib import Path
+
+from facerep.crop import crop
+
+from stages import run
+
+if __name__ == "__main__":
+    run("crop", lambda params: crop(params.active.crop, sorted(Path("data/raw").iterdir()), Path("data/faces")))

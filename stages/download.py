@@ -1,0 +1,10 @@
+"""download: the archives as published, checked by their sha256."""
+
+from pathlib import Path
+
+from facerep.download import download
+
+from stages import run
+
+if __name__ == "__main__":
+    run("download", lambda params: download(params.active.download, Path("data/raw")))
