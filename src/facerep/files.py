@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,10 +52,19 @@ def disk_full_named(path: str | Path) -> Iterator[None]:
     """Turn "no space left" and "quota exceeded" into a sentence that names `path`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if _disk_full(error):
             raise FacerepError(f"{path}: the disk is full; free some space and run again.") from error
         raise
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Whether the system said so: to us, or to a library that wraps it (torch.save in a chain, safetensors in words)."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -6,8 +6,9 @@ The comments of params.yaml explain each key to its user; the classes here say w
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from facerep.errors import FacerepError
 
@@ -19,7 +20,7 @@ Pretext = Literal["original", "rotated", "grayscale", "rotated_grayscale"]
 class Strict(BaseModel):
     """Refuse keys that nobody reads and values of another type (a whole number still serves as a float)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Archive(Strict):
@@ -27,7 +28,7 @@ class Archive(Strict):
 
     url: Annotated[str, Field(min_length=1)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # None: not checked
-    name: Annotated[str, Field(pattern=r"^[^/\\]+$")] | None = None  # None: the last part of the URL
+    name: Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")] | None = None  # None: the last part of the URL
 
 
 class Download(Strict):
@@ -175,17 +176,25 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # YAML 1.2, as DVC reads and writes it: 2e-05 is a number (PyYAML takes it for a string), a key stands once
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FacerepError(f"{path}: not there; run from the repository's root.") from None
-    except yaml.YAMLError as error:
-        raise FacerepError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise FacerepError(f"{path}: not YAML ({_where(error)}).") from None
     if not isinstance(raw, dict):
         raise FacerepError(f"{path}: must hold keys and values, holds {type(raw).__name__}.")
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         raise FacerepError(f"{path}: {_sentence(error)}") from None
+
+
+def _where(error: Exception) -> str:
+    """What is wrong with a text that is no YAML, and in which line."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {' '.join(str(error.problem).split())}"
+    return " ".join(str(error).split())
 
 
 def _sentence(error: ValidationError) -> str:

@@ -1,0 +1,237 @@
+"""Archives read member by member, never unpacked: tar (plain, gz, bz2, xz) and zip; and folders packed into a tar."""
+
+import bz2
+import errno
+import gzip
+import lzma
+import os
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Self
+
+from facerep.errors import FacerepError
+from facerep.files import atomic
+
+MAX_MEMBER_BYTES = 256 * 2**20
+_MAX_HEADER_BYTES = 2**20  # a long name or a pax header; tarfile would read any number into memory
+_MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip"}
+_OPENERS: dict[str, Callable[..., Any]] = {"tar": open, "gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+# What the readers raise for bytes that are not as they should be.
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, ValueError, IndexError, OverflowError, RecursionError),
+)
+
+
+class Member(NamedTuple):
+    """One file of an archive: its name, parts joined by "/", and its bytes."""
+
+    name: str
+    data: bytes
+
+
+def everything(name: str) -> bool:
+    """Want every member."""
+    return True
+
+
+def read_members(
+    path: str | Path, wanted: Callable[[str], bool] = everything, *, max_member_bytes: int = MAX_MEMBER_BYTES
+) -> Iterator[Member]:
+    """Yield the files of an archive in archive order, holding one member in memory at a time.
+
+    What kind of archive it is, its content says, not its name. Members whose name `wanted` refuses are not read
+    (in a plain tar they are seeked over). Folders and macOS' extra files are left out. "./" and doubled slashes are
+    taken out of names; bytes of a name that are no UTF-8 appear as `\\xe9`.
+
+    Raises FacerepError, naming archive and member, when the file is no archive, is cut short or damaged, is
+    encrypted, or holds a name that leads out of it, a link, a device or a wanted member above `max_member_bytes`.
+    Members before the offending one have been yielded by then.
+    """
+    path = Path(path)
+    with _damage_named(path):
+        kind = _kind(path)
+        if kind is None:
+            raise FacerepError(
+                f"{path}: not an archive, or damaged at its start; give a tar, tar.gz, tar.bz2, tar.xz or zip."
+            )
+        reader = _read_zip if kind == "zip" else _read_tar
+        yield from reader(path, kind, wanted, max_member_bytes)
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether the content starts as a tar (plain, gz, bz2, xz) or a zip does; damage further on is not looked for."""
+    return _kind(Path(path)) is not None
+
+
+def write_folder_tar(folder: str | Path, path: str | Path) -> None:
+    """Pack a folder of identity folders into one plain tar, atomically; the same files give the same bytes.
+
+    Members are sorted, without times and owners. A folder with `train` or `test` inside keeps its own levels
+    (`train/<identity>/<image>`), any other is put under its own name (`<folder>/<identity>/<image>`).
+    Raises FacerepError for a link or device in it, and when there is no file at all.
+    """
+    folder = Path(folder)
+    files = _files_of(folder)
+    if not files:
+        raise FacerepError(f"{folder}: holds no files; give a folder of identity folders with photographs.")
+    has_splits = any((folder / split).is_dir() for split in ("train", "test"))
+    prefix = "" if has_splits else folder.resolve().name + "/"
+    with atomic(path) as part, tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
+        for file in files:
+            info = tarfile.TarInfo(prefix + file.relative_to(folder).as_posix())
+            with file.open("rb") as data:
+                info.size = os.fstat(data.fileno()).st_size
+                tar.addfile(info, data)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    files = []
+    for here, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            mode = (Path(here) / name).lstat().st_mode
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                raise FacerepError(f"{Path(here) / name}: {_what(mode)}; put a copy of the file itself in its place.")
+        files += [Path(here) / name for name in names]
+    files = [file for file in files if not _is_junk(file.relative_to(folder).parts)]
+    return sorted(files, key=lambda file: file.relative_to(folder).parts)
+
+
+def _kind(path: Path) -> str | None:
+    """ "tar", "gz", "bz2", "xz" (of a tar) or "zip"; None for anything else. One header is read."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "tar")
+    if kind == "zip":
+        return kind
+    try:
+        with _OPENERS[kind](path, "rb") as file:
+            block = file.read(tarfile.BLOCKSIZE)
+        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # a block of zeros: a tar without members
+        return kind
+    except (*_DAMAGE, OSError) as error:
+        if _is_disk_trouble(error):
+            raise
+        return None
+    return kind
+
+
+class _TarInfo(tarfile.TarInfo):
+    """To tarfile a broken or missing header behind the first member is the end; here only the end mark is the end."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # tarfile's own hook for subclasses
+        if self.size < 0 or (self.type in _HEADERS and self.size > _MAX_HEADER_BYTES):
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+
+def _read_tar(path: Path, kind: str, wanted: Callable[[str], bool], max_bytes: int) -> Iterator[Member]:
+    with _OPENERS[kind](path, "rb") as file, tarfile.TarFile(fileobj=file, tarinfo=_TarInfo) as tar:
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # else millions of members stay in memory
+            name = _checked_name(path, info.name)
+            if info.isdir() or _is_junk(name.split("/")):
+                continue
+            if not info.isreg():
+                what = "a link" if info.islnk() or info.issym() else "a device or pipe"
+                raise _refused(path, name, f"is {what}")
+            if wanted(name):
+                _check_size(path, name, info.size, max_bytes)
+                data = tar.extractfile(info)
+                assert data is not None  # a regular file has content
+                yield Member(name, data.read())
+        while kind != "tar" and file.read(2**20):  # the checksum of the compressed stream stands at its very end
+            pass
+
+
+def _read_zip(path: Path, kind: str, wanted: Callable[[str], bool], max_bytes: int) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = _checked_name(path, info.orig_filename)
+            if info.is_dir() or _is_junk(name.split("/")):
+                continue
+            mode = info.external_attr >> 16
+            if info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                raise _refused(path, name, f"is {_what(mode)}")
+            if info.flag_bits & 0x1:
+                raise _refused(path, name, "is encrypted")
+            if wanted(name):
+                _check_size(path, name, info.file_size, max_bytes)
+                with archive.open(info) as file:
+                    data = _read_at_most(file, info.file_size)
+                if len(data) != info.file_size:
+                    raise _refused(path, name, f"is not of the {info.file_size} bytes that it declares")
+                yield Member(name, data)
+
+
+def _read_at_most(file: IO[bytes], size: int) -> bytes:
+    """`size` bytes and the look behind them in which zipfile checks the CRC."""
+    return file.read(size) + file.read(1)
+
+
+def _checked_name(path: Path, raw: str) -> str:
+    """The name without "." and empty parts. Raises FacerepError when it could lead out of the archive."""
+    parts = raw.split("/")
+    if raw.startswith("/") or ".." in parts or "\\" in raw or "\0" in raw or re.match("[A-Za-z]:", raw):
+        raise _refused(path, raw, "has a name that leads out of the archive")
+    name = "/".join(part for part in parts if part not in ("", "."))
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_junk(parts: list[str] | tuple[str, ...]) -> bool:
+    return "__MACOSX" in parts or parts[-1] == ".DS_Store" or parts[-1].startswith("._")
+
+
+def _check_size(path: Path, name: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise _refused(path, name, f"has {size:,} bytes, more than the {max_bytes:,} that one member may have")
+
+
+def _what(mode: int) -> str:
+    return "a link" if stat.S_ISLNK(mode) else "a device or pipe"
+
+
+def _refused(path: Path, member: str, why: str) -> FacerepError:
+    return FacerepError(f"{path}: member {member!r} {why}; pack the archive again without it.")
+
+
+def _is_disk_trouble(error: Exception) -> bool:
+    """The decompressors raise OSError without an errno; EINVAL is a seek to where a damaged header pointed."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*_DAMAGE, OSError) as error:
+        if _is_disk_trouble(error):
+            raise
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise FacerepError(
+            f"{path}: the archive is cut short or damaged ({why}); download or copy it again."
+        ) from error

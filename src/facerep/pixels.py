@@ -1,0 +1,100 @@
+"""Faces from the shards as uint8 batches: decoded once and kept where they fit, decoded as asked where they do not."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import simplejpeg
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvf
+
+from facerep.errors import FacerepError
+from facerep.shards import ShardReader
+
+
+class Batch(NamedTuple):
+    """Some faces, with what training needs to know of them."""
+
+    images: Tensor  # uint8 B×3×H×H
+    labels: Tensor  # int64 B, -1 where there is none
+    samples: Tensor  # int64 B, the rows' numbers, on which every draw depends
+
+
+def decode_face(jpeg: bytes | memoryview, image_size: int | None = None) -> Tensor:
+    """A face's JPEG to uint8 3×H×H, made smaller (antialiased bicubic, as transformers' image processor does) if asked."""
+    image = torch.from_numpy(simplejpeg.decode_jpeg(jpeg, "RGB")).permute(2, 0, 1)
+    if image_size is not None and image.shape[-1] != image_size:
+        image = tvf.resize(image, [image_size, image_size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return image
+
+
+class FacePixels(Dataset[Batch]):
+    """The faces of some rows of selection.parquet (or index.parquet), at random, a batch at a time.
+
+    Args:
+        faces: the folder of the shards.
+        rows: a table with the columns shard, offset, length; label where there are labels.
+        image_size: side of the images given; None: as the shards hold them.
+        memory_mb: the decoded faces are kept in memory when they fit into this.
+
+    Raises FacerepError when a shard is missing or a face does not decode.
+    """
+
+    def __init__(self, faces: str | Path, rows: pa.Table, image_size: int | None, memory_mb: int = 0) -> None:
+        self.reader = ShardReader(Path(faces))
+        self.shards = rows["shard"].to_pylist()
+        self.offsets = rows["offset"].to_numpy()
+        self.lengths = rows["length"].to_numpy()
+        known = "label" in rows.column_names
+        self.labels = torch.from_numpy(
+            rows["label"].to_numpy().astype(np.int64) if known else np.full(rows.num_rows, -1, np.int64)
+        )
+        self.image_size = image_size or self._stored_size()
+        self.kept: Tensor | None = None
+        if len(self) * 3 * self.image_size**2 <= memory_mb * 2**20:
+            self.kept = self._decode(range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __getitem__(self, index: int) -> Batch:
+        """A batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The faces at `indices` in one go; torch's DataLoader calls this for every batch."""
+        samples = torch.as_tensor(indices, dtype=torch.int64)
+        images = self.kept[samples] if self.kept is not None else self._decode(indices)
+        return Batch(images, self.labels[samples], samples)
+
+    def _decode(self, indices: Sequence[int]) -> Tensor:
+        if len(indices) == 1:
+            return self._decode_one(indices[0], self.image_size)[None]
+        out = torch.empty(len(indices), 3, self.image_size, self.image_size, dtype=torch.uint8)
+
+        def fill(place: int) -> None:
+            out[place] = self._decode_one(indices[place], self.image_size)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(fill, range(len(indices))):
+                pass  # raises what a thread raised
+        return out
+
+    def _stored_size(self) -> int:
+        return int(self._decode_one(0, None).shape[-1]) if len(self) else 0
+
+    def _decode_one(self, index: int, image_size: int | None) -> Tensor:
+        shard, offset, length = self.shards[index], int(self.offsets[index]), int(self.lengths[index])
+        try:
+            return decode_face(self.reader.read(shard, offset, length), image_size)
+        except (RuntimeError, ValueError) as error:  # ValueError: no bytes at all
+            raise FacerepError(
+                f"{self.reader.folder / shard}: no JPEG at byte {offset}; the shard is damaged, run `dvc repro -f crop`."
+            ) from error

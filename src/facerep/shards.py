@@ -1,0 +1,103 @@
+"""Faces in plain tar shards (WebDataset's layout), read at random through an index of byte offsets."""
+
+import io
+import mmap
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facerep.errors import FacerepError
+from facerep.files import atomic
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("identity", pa.string()),
+        ("split", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("sha256", pa.string()),
+        ("phash", pa.binary(32)),
+        ("sharpness", pa.float32()),
+        ("found", pa.string()),
+    ]
+)
+
+
+class ShardWriter:
+    """Write JPEGs into shard-000000.tar, shard-000001.tar, …; a shard is closed when it passes `shard_mb` MiB."""
+
+    def __init__(self, folder: Path, shard_mb: float) -> None:
+        self.folder = folder
+        self.limit = shard_mb * 2**20
+        self.shards = 0
+        self._tar: tarfile.TarFile | None = None
+
+    def add(self, key: str, jpeg: bytes) -> tuple[str, int, int]:
+        """Append `<key>.jpg`; the shard's name, and offset and length of the JPEG's bytes in it."""
+        if self._tar is None:
+            path = self.folder / f"shard-{self.shards:06d}.tar"
+            self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+            self.shards += 1
+        member = tarfile.TarInfo(f"{key}.jpg")  # time 0, no owner: the same faces are the same bytes
+        member.size = len(jpeg)
+        shard = f"shard-{self.shards - 1:06d}.tar"
+        self._tar.addfile(member, io.BytesIO(jpeg))
+        # addfile leaves `offset` behind the padded data
+        offset = self._tar.offset - -(-len(jpeg) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        if self._tar.offset >= self.limit:
+            self.close()
+        return shard, offset, len(jpeg)
+
+    def close(self) -> None:
+        """Finish the open shard."""
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
+
+
+class ShardReader:
+    """Read JPEGs at random from memory-mapped shards. Can be pickled: a worker maps the shards anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._maps: dict[str, mmap.mmap] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_maps": {}}
+
+    def read(self, shard: str, offset: int, length: int) -> bytes:
+        """The bytes at `offset` of a shard. Raises FacerepError when the shard is missing or too short."""
+        if shard not in self._maps:
+            try:
+                with (self.folder / shard).open("rb") as file:
+                    self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (FileNotFoundError, ValueError) as error:
+                raise FacerepError(
+                    f"{self.folder / shard}: the shard is not there or empty; run `dvc pull`, or `dvc repro crop`."
+                ) from error
+        mapped = self._maps[shard]
+        if offset + length > len(mapped):
+            raise FacerepError(
+                f"{self.folder / shard}: the shard is cut short; run `dvc pull`, or `dvc repro -f crop`."
+            )
+        return mapped[offset : offset + length]
+
+
+def write_index(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write index.parquet, one row a face, atomically."""
+    with atomic(path) as part:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=INDEX_SCHEMA), part, compression="zstd")
+
+
+def read_index(path: str | Path) -> pa.Table:
+    """Read index.parquet. Raises FacerepError when it is not there."""
+    path = Path(path)
+    if not path.is_file():
+        raise FacerepError(f"{path}: not there; run `dvc repro crop`, or `dvc pull`.")
+    return pq.read_table(path)

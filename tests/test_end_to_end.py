@@ -1,0 +1,214 @@
+"""One tiny `dvc repro`, real in every part, and what a user does with it: experiments, resumption, the remote."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "demo.download.archives.0.url": "synthetic://faces.tar?train_identities=8&test_identities=4&photos=14&seed=0",
+    "demo.crop.size": 32,
+    "demo.crop.shard_mb": 0.1,
+    "demo.select.min_labelled": 8,
+    "demo.model.image_size": 32,
+    "demo.pretrain.epochs": 2,
+    "demo.pretrain.batch_size": 16,
+    "demo.pretrain.val_fraction": 0.13,
+    "demo.pretrain.test_fraction": 0.13,
+    "demo.finetune.epochs": 3,
+    "demo.finetune.batch_size": 16,
+    "demo.evaluate.probe_labels": [1, 2],
+    "demo.evaluate.bootstrap": 100,
+}
+
+
+def sh(*command: str, cwd: Path, ok: bool = True, env: dict[str, str] | None = None) -> str:
+    """Run a command with this environment's programs first; its output, both streams."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "FACEREP_SCRATCH", "FACEREP_MIRROR")}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment | {"PATH": path} | (env or {}),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert (done.returncode == 0) is ok, f"{' '.join(command)}\n{done.stdout}"
+    return done.stdout
+
+
+def set_params(path: Path, changes: dict[str, object]) -> None:
+    params = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        place = params
+        *parents, last = key.split(".")
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        place[last] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def contents(*folders: Path) -> dict[str, bytes]:
+    """Every file below the folders, by its path from the folder's parent."""
+    return {
+        str(path.relative_to(folder.parent)): path.read_bytes()
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository with tiny parameters, committed, after its first `dvc repro`."""
+    repo = tmp_path_factory.mktemp("repository") / "facerep"
+    repo.mkdir()
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if name.startswith(("src/", "stages/", ".dvc/", "examples/")) or name in (
+            ".gitignore",
+            ".dvcignore",
+            "dvc.yaml",
+            "params.yaml",
+        ):
+            (repo / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, repo / name)
+    set_params(repo / "params.yaml", TINY)
+    sh("git", "init", "-q", "-b", "main", cwd=repo)
+    sh("git", "config", "user.email", "a@b.c", cwd=repo)
+    sh("git", "config", "user.name", "Tester", cwd=repo)
+    sh("git", "add", ".", cwd=repo)
+    sh("git", "commit", "-qm", "start", cwd=repo)
+    sh("dvc", "repro", cwd=repo)
+    sh("git", "add", ".", cwd=repo)
+    sh("git", "commit", "-qm", "first run", cwd=repo)
+    return repo
+
+
+def metrics(repo: Path, stage: str) -> dict:
+    return json.loads((repo / "metrics" / f"{stage}.json").read_text())
+
+
+def test_the_chain_fills_every_metric_that_is_promised(repository: Path) -> None:
+    evaluated = metrics(repository, "evaluate")
+    assert 0 <= evaluated["test"]["accuracy"] <= evaluated["test"]["top5"] <= 1
+    low, high = evaluated["test"]["accuracy_ci95"]
+    assert low <= evaluated["test"]["accuracy"] <= high
+    assert set(evaluated["probe"]["by_labels"]) == {"1", "2"}
+    assert 0 <= evaluated["probe"]["accuracy"] <= 1
+    assert 0 <= evaluated["knn"]["accuracy"] <= 1
+    assert {"auc", "eer", "accuracy", "accuracy_std", "tar_at_far_1e-2", "impostor_pairs"} <= set(
+        evaluated["verification"]
+    )
+    pretrained = metrics(repository, "pretrain")
+    assert {"accuracy", "psnr", "loss"} <= set(pretrained["val"])
+    assert not (repository / "scratch").exists() or not any((repository / "scratch").glob("pretrain-*"))
+
+
+def test_nothing_runs_twice(repository: Path) -> None:
+    assert "Data and pipelines are up to date." in sh("dvc", "repro", cwd=repository)
+
+
+def test_the_models_load_in_transformers_and_say_what_ours_say(repository: Path) -> None:
+    import torch
+    from PIL import Image
+    from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
+
+    from facerep.pixels import FacePixels
+    from facerep.selection import read_selection
+    from facerep.shards import ShardReader
+    from facerep.transforms import normalize, to_float
+
+    rows = read_selection(repository / "data" / "selection.parquet", "test").slice(0, 4)
+    ours = normalize(to_float(FacePixels(repository / "data" / "faces", rows, 32).__getitems__(range(4)).images))
+    reader = ShardReader(repository / "data" / "faces")
+    import io
+
+    photographs = [Image.open(io.BytesIO(reader.read(r["shard"], r["offset"], r["length"]))) for r in rows.to_pylist()]
+    for folder, auto in (("pretrained", AutoModel), ("finetuned", AutoModelForImageClassification)):
+        processor = AutoImageProcessor.from_pretrained(repository / "models" / folder)
+        inputs = processor(photographs, return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(inputs, ours, rtol=0, atol=1e-6)
+        model = auto.from_pretrained(repository / "models" / folder).eval()
+        assert torch.isfinite(model(inputs)[0]).all()
+    labels = sorted(
+        {r["identity"] for r in read_selection(repository / "data" / "selection.parquet", "test").to_pylist()}
+    )
+    assert [model.config.id2label[n] for n in range(len(labels))] == labels
+
+
+def test_another_pretext_reruns_from_pretrain_and_going_back_restores(repository: Path) -> None:
+    before = contents(repository / "models", repository / "metrics")
+    out = sh("dvc", "exp", "run", "-S", "pretext=original", cwd=repository)
+    for stage in ("download", "crop", "select"):
+        assert f"Stage '{stage}' didn't change, skipping" in out
+    for stage in ("pretrain", "finetune", "evaluate"):
+        assert f"Running stage '{stage}'" in out
+    assert metrics(repository, "pretrain")["pretext"] == "original"
+    assert metrics(repository, "pretrain")["epochs"] == 0
+    back = sh("dvc", "exp", "run", "-S", "pretext=rotated_grayscale", cwd=repository)
+    assert "Running stage" not in back
+    assert contents(repository / "models", repository / "metrics") == before
+    assert "rotated_grayscale" in sh("dvc", "exp", "show", "--no-pager", "--md", cwd=repository)
+
+
+def test_a_queue_runs_variants_and_a_mistyped_parameter_stops_before_any_work(repository: Path) -> None:
+    out = sh("dvc", "exp", "run", "-S", "pretext=grayscal", cwd=repository, ok=False)
+    assert "pretext = 'grayscal'" in out
+    assert "'original', 'rotated', 'grayscale' or 'rotated_grayscale'" in out
+    assert "Traceback" not in out.split("ERROR")[0]
+    sh("git", "checkout", "-q", ".", cwd=repository)
+    sh("dvc", "checkout", "-q", cwd=repository)
+    sh("dvc", "exp", "run", "--queue", "-S", "pretext=original,rotated_grayscale", cwd=repository)
+    sh("dvc", "exp", "run", "--run-all", cwd=repository)
+    shown = json.loads(sh("dvc", "exp", "show", "--json", cwd=repository))
+    names = {e["name"] for row in shown for e in row.get("experiments") or [] for e in e["revs"] if e.get("name")}
+    assert len(names) >= 2
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[str]:
+    """The address of a real Google Cloud Storage server on loopback, with the bucket `facerep`."""
+    from tests.gcs import running_server
+
+    with running_server("facerep") as address:
+        yield address
+
+
+def test_the_remote_gives_every_byte_back(repository: Path, bucket: str, tmp_path: Path) -> None:
+    env = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    outputs = [repository / "data", repository / "models"]
+    sh("git", "checkout", "-q", ".", cwd=repository)
+    sh("dvc", "checkout", "-q", cwd=repository)
+    before = contents(*outputs)
+    for repo in (repository, clone(repository, tmp_path / "clone")):
+        # config.local alone: the committed configuration keeps the real gs:// URL
+        sh("dvc", "remote", "modify", "--local", "storage", "endpointurl", bucket, cwd=repo)
+        sh("dvc", "remote", "modify", "--local", "storage", "allow_anonymous_login", "true", cwd=repo)
+    sh("dvc", "push", "--run-cache", cwd=repository, env=env)
+    shutil.rmtree(repository / "data")
+    shutil.rmtree(repository / "models")
+    shutil.rmtree(repository / ".dvc" / "cache")
+    sh("dvc", "pull", "--run-cache", cwd=repository, env=env)
+    assert contents(*outputs) == before
+
+    fresh = tmp_path / "clone"
+    out = sh("dvc", "repro", "--pull", cwd=fresh, env=env)
+    assert "Running stage" not in out
+    assert contents(fresh / "data", fresh / "models") == before
+    assert sh("git", "status", "--porcelain", cwd=fresh) == ""
+
+
+def clone(repository: Path, folder: Path) -> Path:
+    sh("git", "clone", "-q", str(repository), str(folder), cwd=repository)
+    return folder

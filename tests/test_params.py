@@ -1,0 +1,177 @@
+"""params.yaml: the repository's own loads, and each kind of bad value is refused by one sentence that names its key."""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from facerep.errors import FacerepError
+from facerep.params import load_params
+
+REPOSITORY = Path(__file__).parents[1]
+TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+
+
+def with_value(key: str, value: Any) -> dict[str, Any]:
+    """The repository's params with the value at a dotted key replaced; a number is a place in a list."""
+    raw = copy.deepcopy(yaml.safe_load(TEXT))
+    *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
+    block = raw
+    for part in path:
+        block = block[part]
+    block[last] = value
+    return raw
+
+
+def sentence(tmp_path: Path, raw: Any) -> str:
+    """What loading `raw` (or YAML text) is refused with."""
+    file = tmp_path / "params.yaml"
+    file.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(FacerepError) as refused:
+        load_params(file)
+    text = str(refused.value)
+    assert text.startswith(f"{file}: ")
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def test_the_repositorys_own_file_loads_and_every_profile_can_be_active() -> None:
+    params = load_params(REPOSITORY / "params.yaml")
+    raw = yaml.safe_load(TEXT)
+    assert params.model_dump(exclude_unset=True) == raw
+    for profile in ("demo", "lfw", "vggface2"):
+        chosen = params.model_copy(update={"profile": profile})
+        assert chosen.active.model_dump(exclude_unset=True) == raw[profile]
+
+
+def test_every_knob_of_the_first_block_and_the_top_has_a_comment() -> None:
+    """A key is explained where it first stands: on its line, or at the start of the block that it opens."""
+    explained: set[str] = set()
+    met: list[str] = []
+    for line in TEXT.splitlines():
+        key = re.match(r"\s*(?:- \{)?(\w+):", line)
+        if key is None:
+            continue
+        if key[1] not in met:
+            met.append(key[1])
+        if "#" in line.split(key[1], 1)[1]:
+            explained.add(key[1])
+    stages = {"download", "crop", "select", "model", "pretrain", "finetune", "evaluate"}  # blocks, not knobs
+    inside_the_archives_comment = {"url", "name", "sha256"}
+    assert [key for key in met if key not in explained | stages | inside_the_archives_comment] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("pretext", "grayscal", ["pretext = 'grayscal'", "rotated_grayscale"]),
+        ("profile", "imagenet", ["profile = 'imagenet'", "vggface2"]),
+        ("seed", -1, ["seed = -1", "greater than or equal to 0"]),
+        ("seed", 0.5, ["seed = 0.5", "integer"]),
+        ("seed", "0", ["seed = '0'", "integer"]),
+        ("seed", True, ["seed = True", "integer"]),
+        ("threads", 0, ["threads = 0"]),
+        ("precision", "fp16", ["precision = 'fp16'", "bf16"]),
+        ("device", "gpu", ["device = 'gpu'", "cuda"]),
+        ("demo", None, ["demo = None"]),
+        ("demo.crop", [1], ["demo.crop = [1]"]),
+        ("demo.crop.size", 8, ["demo.crop.size = 8", "16"]),
+        ("demo.crop.size", 32, ["demo", "crop.size (32)", "model.image_size (64)"]),
+        ("demo.crop.quality", 101, ["demo.crop.quality = 101", "100"]),
+        ("demo.crop.max_unreadable", -0.1, ["demo.crop.max_unreadable = -0.1"]),
+        ("demo.crop.extend", float("nan"), ["demo.crop.extend = nan"]),
+        ("demo.select.labels_per_identity", 0, ["demo.select.labels_per_identity = 0"]),
+        ("demo.select.use_fraction.pretrain", 0.0, ["demo.select.use_fraction.pretrain = 0.0"]),
+        ("demo.select.use_fraction.labelled", 1.5, ["demo.select.use_fraction.labelled = 1.5"]),
+        ("demo.select.test_fraction", 0.9, ["demo.select", "val_fraction + test_fraction", "below 1"]),
+        ("demo.model.image_size", 48, ["demo.model.image_size = 48", "multiple of 32"]),
+        ("demo.model.name", "", ["demo.model.name = ''"]),
+        ("demo.pretrain.warmup_epochs", 8, ["demo.pretrain", "warmup_epochs (8)", "epochs (8)"]),
+        ("demo.pretrain.warmup_epochs", float("nan"), ["demo.pretrain.warmup_epochs = nan"]),
+        ("demo.pretrain.learning_rate", 0, ["demo.pretrain.learning_rate = 0"]),
+        ("demo.pretrain.learning_rate", "fast", ["demo.pretrain.learning_rate = 'fast'", "number"]),
+        ("demo.pretrain.weight_decay", float("nan"), ["demo.pretrain.weight_decay = nan"]),
+        ("demo.pretrain.reconstruction_weight", float("inf"), ["demo.pretrain.reconstruction_weight = inf"]),
+        ("demo.pretrain.flip", "yes please", ["demo.pretrain.flip", "boolean"]),
+        ("demo.finetune.trainable", "some", ["demo.finetune.trainable = 'some'", "last_stage"]),
+        ("demo.finetune.label_smoothing", 1.0, ["demo.finetune.label_smoothing = 1.0"]),
+        ("demo.evaluate.probe_labels", [], ["demo.evaluate.probe_labels"]),
+        ("demo.evaluate.probe_labels.1", 0, ["demo.evaluate.probe_labels.1 = 0"]),
+        ("lfw.download.archives.0.sha256", "xyz", ["lfw.download.archives.0.sha256 = 'xyz'"]),
+        ("lfw.download.archives.0.name", "../lfw.tgz", ["lfw.download.archives.0.name = '../lfw.tgz'"]),
+        ("lfw.download.archives.0.name", "..", ["lfw.download.archives.0.name = '..'"]),
+        ("lfw.download.archives", [], ["lfw.download.archives"]),
+        # a wrong value in a block that is not in use is refused too
+        ("vggface2.crop.method", "middle", ["vggface2.crop.method = 'middle'", "center"]),
+    ],
+)
+def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, named: list[str]) -> None:
+    text = sentence(tmp_path, with_value(key, value))
+    for part in named:
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("pretexts", ["unknown key pretexts", "pretext", "profile"]),
+        ("demo.crops", ["unknown key demo.crops", "crop", "select"]),
+        ("demo.crop.sizes", ["unknown key demo.crop.sizes", "size", "quality"]),
+        ("demo.select.use_fraction.train", ["unknown key demo.select.use_fraction.train", "pretrain", "labelled"]),
+        ("demo.pretrain.lr", ["unknown key demo.pretrain.lr", "learning_rate", "reconstruction_weight"]),
+        ("lfw.download.archives.0.sha", ["unknown key lfw.download.archives.0.sha", "url", "sha256"]),
+    ],
+)
+def test_an_unknown_key_is_named_with_those_that_are_known_there(tmp_path: Path, key: str, known: list[str]) -> None:
+    text = sentence(tmp_path, with_value(key, 1))
+    for part in known:
+        assert part in text
+
+
+def test_a_key_that_is_missing_is_named(tmp_path: Path) -> None:
+    raw = with_value("seed", 0)
+    del raw["demo"]["crop"]["size"]
+    assert "key demo.crop.size is missing" in sentence(tmp_path, raw)
+
+
+def test_a_mistyped_key_counts_what_else_is_wrong(tmp_path: Path) -> None:
+    raw = with_value("pretextt", "rotated")
+    del raw["pretext"]
+    assert "(and 1 more)" in sentence(tmp_path, raw)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a list", "just words", "a: [1", "{a: 1}: b", "1: 2", "seed: 0\nseed: 1\n", "\t"],
+    ids=["empty", "list", "words", "broken", "key is a mapping", "key is a number", "key twice", "tab"],
+)
+def test_files_that_are_no_params_are_refused_by_a_sentence(tmp_path: Path, text: str) -> None:
+    sentence(tmp_path, text)
+
+
+def test_a_key_given_twice_is_named(tmp_path: Path) -> None:
+    text = sentence(tmp_path, TEXT.replace("seed: 0 ", "seed: 0\nseed: 7 ", 1))
+    assert "seed" in text
+    assert "duplicate key" in text
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FacerepError, match=r"nowhere\.yaml: not there"):
+        load_params(tmp_path / "nowhere.yaml")
+
+
+def test_whole_numbers_serve_as_floats_and_yaml_1_2_floats_are_numbers(tmp_path: Path) -> None:
+    """DVC reads params.yaml as YAML 1.2, where 1e-3 is a number; PyYAML alone takes it for a string."""
+    file = tmp_path / "params.yaml"
+    changed = TEXT.replace("learning_rate: 0.002 ", "learning_rate: 1e-3 ", 1).replace(
+        "clip_norm: 1.0 ", "clip_norm: 1 "
+    )
+    assert changed != TEXT
+    file.write_text(changed, encoding="utf-8")
+    params = load_params(file)
+    assert params.demo.pretrain.learning_rate == 0.001
+    assert params.demo.pretrain.clip_norm == 1.0

@@ -1,0 +1,361 @@
+"""Roles against a slow plain version, and the properties of leakage and nesting on tables of every kind."""
+
+import hashlib
+import random
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from facerep.errors import FacerepError
+from facerep.params import Select, UseFraction
+from facerep.selection import read_selection, select
+from tests.conftest import INDEX_SCHEMA
+
+Row = dict[str, Any]
+LABELLED = ("train", "val", "test")
+
+
+def rules(**changes: Any) -> Select:
+    """Settings that take all there is, changed as asked."""
+    given_rules: dict[str, Any] = {
+        "roles": "by_split",
+        "per_identity": 60,
+        "min_labelled": 4,
+        "val_fraction": 0.2,
+        "test_fraction": 0.3,
+        "labels_per_identity": None,
+        "near_duplicate_bits": 6,
+        "use_fraction": UseFraction(pretrain=changes.pop("pretrain", 1.0), labelled=changes.pop("labelled", 1.0)),
+    }
+    return Select(**(given_rules | changes))
+
+
+def face(split: str, identity: str, stem: str, photograph: str | None = None, flipped: int = 0) -> Row:
+    """A row of the index; `photograph` names what is seen, `flipped` how many bits of its hash differ."""
+    seen = hashlib.blake2b((photograph or f"{split}/{identity}/{stem}").encode(), digest_size=32).digest()
+    phash = (int.from_bytes(seen) ^ ((1 << flipped) - 1)).to_bytes(32)
+    key = f"{split}/{identity}/{stem}"
+    return {
+        "key": key,
+        "identity": identity,
+        "split": split,
+        "shard": "shard-000000.tar",
+        "offset": int.from_bytes(seen[:3]),
+        "length": 100,
+        "sha256": hashlib.sha256(phash).hexdigest(),
+        "phash": phash,
+        "sharpness": 0.5,
+        "found": "box",
+    }
+
+
+def people(split: str, count: int, photographs: int, first: int = 0) -> list[Row]:
+    return [face(split, f"{split}{i:02d}", f"{j:03d}") for i in range(first, first + count) for j in range(photographs)]
+
+
+class Selected(NamedTuple):
+    """What a run chose."""
+
+    rows: list[Row]
+    counts: dict[str, Any]
+    data: bytes
+
+    def keys(self, *roles: str) -> set[str]:
+        return {row["key"] for row in self.rows if not roles or row["role"] in roles}
+
+
+def run(index: list[Row], settings: Select, seed: int = 0) -> Selected:
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "index.parquet", Path(folder) / "selection.parquet"
+        pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), source)
+        try:
+            counts = select(settings, seed, source, out)
+        except FacerepError:
+            assert not out.exists()
+            raise
+        return Selected(pq.read_table(out).to_pylist(), counts, out.read_bytes())
+
+
+def bits_apart(a: Row, b: Row) -> int:
+    return (int.from_bytes(a["phash"]) ^ int.from_bytes(b["phash"])).bit_count()
+
+
+def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
+    """Which role each key gets, written from the words of the docstring and DESIGN.md, with lists and loops alone."""
+    shuffled = sorted(index, key=lambda row: hashlib.blake2b(f"{seed}/{row['key']}".encode(), digest_size=16).digest())
+    # photographs that look the same, and what looks the same as those
+    groups: list[list[Row]] = []
+    for row in shuffled:
+        near = [g for g in groups if any(bits_apart(row, other) <= chosen.near_duplicate_bits for other in g)]
+        groups = [g for g in groups if g not in near] + [[*(r for g in near for r in g), row]]
+    kept = []
+    for group in groups:
+        if len({row["identity"] for row in group}) == 1:
+            kept.append(min(group, key=shuffled.index)["key"])
+    left = [row for row in shuffled if row["key"] in kept]
+
+    counted = [row for row in left if chosen.roles == "by_count" or row["split"] == "test"]
+    photographs: dict[str, int] = defaultdict(int)
+    for row in counted:
+        photographs[row["identity"]] += 1
+    people_of_the_task = {who for who, n in photographs.items() if n >= chosen.min_labelled}
+
+    roles: dict[str, str] = {}
+    pretraining: list[str] = []
+    for who in sorted({row["identity"] for row in left}):
+        own = [row for row in left if row["identity"] == who]
+        if who in people_of_the_task:
+            own = [row for row in own if row in counted][: chosen.per_identity]
+            tests = max(1, round(chosen.test_fraction * len(own)))
+            vals = max(1, round(chosen.val_fraction * len(own)))
+            trains = [row["key"] for row in own[tests + vals :]]
+            asked = chosen.use_fraction.labelled * len(trains)
+            trains = trains[: max(1, int(asked) + (asked - int(asked) > 1e-6))][: chosen.labels_per_identity]
+            roles |= {row["key"]: "test" for row in own[:tests]}
+            roles |= {row["key"]: "val" for row in own[tests : tests + vals]}
+            roles |= dict.fromkeys(trains, "train")
+        else:
+            own = [row for row in own if chosen.roles == "by_count" or row["split"] != "test"]
+            pretraining += [row["key"] for row in own[: chosen.per_identity]]
+    asked = chosen.use_fraction.pretrain * len(pretraining)
+    pretraining.sort(key=lambda key: [row["key"] for row in shuffled].index(key))
+    return roles | dict.fromkeys(pretraining[: int(asked) + (asked - int(asked) > 1e-6)], "pretrain")
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> list[Row]:
+    """Few or many people, in one split or both, some photographs twice: under one name or two, exactly or nearly."""
+    index = []
+    originals: list[str] = []
+    for who in range(draw(st.integers(2, 7))):
+        for split in draw(st.sampled_from([("train",), ("test",), ("test",), ("train", "test"), ("all",)])):
+            for n in range(draw(st.integers(1, 9))):
+                again = draw(st.integers(0, 9)) == 0 and originals
+                photograph = draw(st.sampled_from(originals)) if again else f"photograph {len(originals)}"
+                originals.append(photograph)
+                index.append(face(split, f"n{who:02d}", f"{n:03d}", photograph, draw(st.sampled_from([0, 0, 2, 5]))))
+    return draw(st.permutations(index))
+
+
+@st.composite
+def settings_of_all_kinds(draw: st.DrawFn) -> Select:
+    return rules(
+        roles=draw(st.sampled_from(["by_split", "by_count"])),
+        per_identity=draw(st.sampled_from([3, 4, 6, 60])),
+        min_labelled=draw(st.integers(3, 5)),
+        test_fraction=draw(st.sampled_from([0.1, 0.3, 0.5])),
+        val_fraction=draw(st.sampled_from([0.1, 0.2])),
+        labels_per_identity=draw(st.sampled_from([None, None, 1])),
+        near_duplicate_bits=draw(st.sampled_from([0, 3, 6])),
+        pretrain=draw(st.sampled_from([1.0, 0.5, 0.1])),
+        labelled=draw(st.sampled_from([1.0, 0.5, 0.3])),
+    )
+
+
+@settings(max_examples=150)
+@given(index=tables(), chosen=settings_of_all_kinds(), seed=st.integers(0, 3))
+def test_roles_and_lines_that_nothing_crosses(index: list[Row], chosen: Select, seed: int) -> None:
+    try:
+        got = run(index, chosen, seed)
+    except FacerepError:
+        assume(False)  # too small a set; the sentences have tests of their own
+    roles = {row["key"]: row["role"] for row in got.rows}
+    assert roles == slow_roles(index, chosen, seed)
+    assert [row["key"] for row in got.rows] == sorted(roles)
+
+    pretraining = {row["identity"] for row in got.rows if row["role"] == "pretrain"}
+    labelled = {row["identity"] for row in got.rows if row["role"] != "pretrain"}
+    assert not pretraining & labelled, "pretraining sees an identity of the labelled task"
+    if chosen.roles == "by_split":
+        assert {row["split"] for row in got.rows if row["role"] != "pretrain"} == {"test"}
+        assert "test" not in {row["split"] for row in got.rows if row["role"] == "pretrain"}
+
+    hashes = {row["key"]: row for row in index}
+    for one in got.rows:
+        for other in got.rows:
+            if one["key"] < other["key"]:
+                apart = bits_apart(hashes[one["key"]], hashes[other["key"]])
+                assert apart > chosen.near_duplicate_bits, "one photograph stands twice"
+                assert one["sha256"] != other["sha256"]
+
+    names = sorted(labelled)
+    for row in got.rows:
+        assert row["label"] == (-1 if row["role"] == "pretrain" else names.index(row["identity"]))
+        for column in ("identity", "split", "shard", "offset", "length", "sha256"):
+            assert row[column] == hashes[row["key"]][column]
+    for who in names:
+        assert {row["role"] for row in got.rows if row["identity"] == who} == set(LABELLED)
+    for who in names + sorted(pretraining):
+        assert sum(row["identity"] == who for row in got.rows) <= chosen.per_identity
+
+
+@settings(max_examples=60)
+@given(index=tables(), chosen=settings_of_all_kinds())
+def test_the_counts_add_up(index: list[Row], chosen: Select) -> None:
+    try:
+        got = run(index, chosen)
+    except FacerepError:
+        assume(False)
+    counts = got.counts
+    assert counts["faces"] == len(index)
+    assert counts["selected"] == len(got.rows)
+    assert counts["faces"] == counts["selected"] + sum(counts["dropped"].values())
+    for role in ("pretrain", *LABELLED):
+        of_role = [row for row in got.rows if row["role"] == role]
+        assert counts["roles"][role] == {
+            "photographs": len(of_role),
+            "identities": len({row["identity"] for row in of_role}),
+        }
+    assert counts["labelled_identities"] == len({row["label"] for row in got.rows} - {-1})
+
+
+@settings(max_examples=25)
+@given(index=tables(), chosen=settings_of_all_kinds(), shuffle=st.randoms(use_true_random=False))
+def test_the_order_of_the_listing_changes_not_one_byte(
+    index: list[Row], chosen: Select, shuffle: random.Random
+) -> None:
+    listed = list(index)
+    shuffle.shuffle(listed)
+    try:
+        first = run(index, chosen)
+    except FacerepError as error:
+        with pytest.raises(FacerepError) as again:
+            run(listed, chosen)
+        assert str(again.value) == str(error)
+        return
+    assert run(listed, chosen).data == first.data
+    assert run(index, chosen).data == first.data
+
+
+INDEX = people("train", 5, 9) + people("test", 4, 13)
+
+
+@pytest.mark.parametrize("roles", ["by_split", "by_count"])
+def test_fewer_is_always_a_part_of_more(roles: str) -> None:
+    index = INDEX if roles == "by_split" else people("all", 5, 9) + people("all", 4, 13, first=5)
+    floor = 10 if roles == "by_count" else 4
+    for knob, values in {
+        "pretrain": [0.01, 0.1, 0.33, 0.5, 0.9, 1.0],
+        "labelled": [0.01, 0.1, 0.33, 0.5, 0.9, 1.0],
+        "labels_per_identity": [1, 2, 4, 6, None],
+        "per_identity": [4, 5, 7, 10, 60],
+    }.items():
+        runs = [run(index, rules(roles=roles, min_labelled=floor, **{knob: value})) for value in values]
+        for smaller, larger in zip(runs, runs[1:], strict=False):
+            assert smaller.keys() <= larger.keys()
+            assert smaller.keys("pretrain") <= larger.keys("pretrain")
+            assert smaller.keys("test") <= larger.keys("test")
+            assert len(smaller.keys("train")) <= len(larger.keys("train"))
+            if knob != "per_identity":
+                assert smaller.keys("test") == larger.keys("test"), knob
+                assert smaller.keys("val") == larger.keys("val"), knob
+                assert smaller.keys("train") <= larger.keys("train")
+        assert len(runs[0].rows) < len(runs[-1].rows), f"{knob} chose nothing"
+    assert len(run(index, rules(roles=roles, min_labelled=floor, pretrain=0.33)).keys("pretrain")) == 15  # ⌈45 × 0.33⌉
+
+
+def test_a_new_photograph_elsewhere_moves_nobody() -> None:
+    """The choice for one identity does not depend on who else is there."""
+    before = run(INDEX, rules(per_identity=5))
+    after = run([*INDEX, *people("train", 1, 9, first=50), *people("test", 1, 13, first=50)], rules(per_identity=5))
+    assert before.keys() < after.keys()
+    roles = {row["key"]: row["role"] for row in after.rows}
+    assert all(roles[row["key"]] == row["role"] for row in before.rows)
+
+
+def test_another_seed_chooses_others() -> None:
+    one, other = run(INDEX, rules(per_identity=5), seed=0), run(INDEX, rules(per_identity=5), seed=1)
+    assert one.keys() != other.keys()
+    assert one.keys("test") != other.keys("test")
+
+
+def test_exactly_so_many_labels_for_everyone() -> None:
+    got = run(INDEX, rules(labels_per_identity=3))
+    for who in {row["identity"] for row in got.rows if row["role"] == "train"}:
+        assert sum(row["identity"] == who and row["role"] == "train" for row in got.rows) == 3
+
+
+def test_a_photograph_under_two_names_is_dropped_and_one_under_one_name_kept_once() -> None:
+    index = [
+        *INDEX,
+        face("train", "train00", "again", "train/train00/000"),
+        face("train", "train01", "nearly", "train/train01/000", flipped=6),
+        face("train", "train02", "other", "train/train02/000", flipped=7),
+        face("train", "train03", "stolen", "test/test00/000"),
+        face("test", "test01", "stolen", "test/test02/000", flipped=3),
+    ]
+    got = run(index, rules())
+    assert got.counts["dropped"]["duplicates_within_identity"] == 2
+    assert got.counts["dropped"]["duplicates_across_identities"] == 4
+    keys = got.keys()
+    assert len(keys & {"train/train00/again", "train/train00/000"}) == 1
+    assert len(keys & {"train/train01/nearly", "train/train01/000"}) == 1
+    assert keys >= {"train/train02/other", "train/train02/000"}
+    gone = {"train/train03/stolen", "test/test00/000", "test/test01/stolen", "test/test02/000"}
+    assert not keys & gone
+
+
+def test_an_identity_in_both_splits_is_never_pretrained_on() -> None:
+    index = [*INDEX, *[face("train", "test00", f"{n:03d}") for n in range(3)]]
+    got = run(index, rules())
+    assert got.counts["dropped"]["identity_in_both_splits"] == 3
+    assert not any(key.startswith("train/test00/") for key in got.keys())
+
+
+@pytest.mark.parametrize(
+    ("index", "changes", "words"),
+    [
+        (people("train", 3, 9), {}, ["select.roles = 'by_split'", "test/", "by_count"]),
+        (
+            people("test", 3, 5),
+            {"min_labelled": 6},
+            ["select.min_labelled = 6", "there are 0", "largest has 5", "lower"],
+        ),
+        (
+            [*people("test", 1, 9), *people("test", 2, 3, first=1)],
+            {"min_labelled": 6},
+            ["select.min_labelled = 6", "too small", "two identities", "there are 1 "],
+        ),
+        (INDEX, {"labels_per_identity": 50}, ["select.labels_per_identity = 50", "'test0", "has only 6", "fewer"]),
+        (
+            people("test", 3, 4),
+            {"test_fraction": 0.5, "val_fraction": 0.49},
+            ["identity 'test0", "4 photographs", "test_fraction", "raise"],
+        ),
+        (people("test", 3, 9), {"per_identity": 2}, ["identity 'test0", "2 photographs", "per_identity"]),
+    ],
+)
+def test_what_cannot_be_split_is_named(index: list[Row], changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(FacerepError) as refused:
+        run(index, rules(**changes))
+    text = str(refused.value)
+    assert text.endswith(".")
+    assert "\n" not in text
+    for word in words:
+        assert word in text
+
+
+def test_no_faces_at_all_is_a_sentence() -> None:
+    for roles in ("by_split", "by_count"):
+        with pytest.raises(FacerepError):
+            run([], rules(roles=roles))
+
+
+def test_read_selection_gives_one_role_or_all(data_folder: Path, tmp_path: Path) -> None:
+    path = data_folder / "selection.parquet"
+    parts = {role: read_selection(path, role) for role in ("pretrain", *LABELLED)}
+    assert sum(part.num_rows for part in parts.values()) == read_selection(path).num_rows == 96
+    for role, part in parts.items():
+        assert set(part["role"].to_pylist()) == {role}
+    assert read_selection(path).schema.field("label").type == pa.int32()
+    with pytest.raises(FacerepError, match=r"nowhere\.parquet: not there"):
+        read_selection(tmp_path / "nowhere.parquet")
+    with pytest.raises(FacerepError, match=r"role = 'tests'.*pretrain, train, val, test"):
+        read_selection(path, "tests")
