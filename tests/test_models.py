@@ -203,7 +203,7 @@ def test_a_folder_that_is_not_there_or_empty_is_named(tmp_path: Path) -> None:
     for load in (load_backbone, load_classifier, lambda folder: new_classifier(folder, NAMES, 0)):
         with pytest.raises(FacerepError, match=r"nowhere: holds no model.*dvc"):
             load(tmp_path / "nowhere")
-    with pytest.raises(FacerepError, match="model.name = "):
+    with pytest.raises(FacerepError, match=r"model\.name = "):
         build_backbone(settings(str(tmp_path)), 0)
 
 

@@ -1,132 +1,19 @@
 """Roles against a slow plain version, and the properties of leakage and nesting on tables of every kind."""
 
-import hashlib
 import random
-import tempfile
-from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from facerep.errors import FacerepError
-from facerep.params import Select, UseFraction
-from facerep.selection import read_selection, select
-from tests.conftest import INDEX_SCHEMA
-
-Row = dict[str, Any]
-LABELLED = ("train", "val", "test")
-
-
-def rules(**changes: Any) -> Select:
-    """Settings that take all there is, changed as asked."""
-    given_rules: dict[str, Any] = {
-        "roles": "by_split",
-        "per_identity": 60,
-        "min_labelled": 4,
-        "val_fraction": 0.2,
-        "test_fraction": 0.3,
-        "labels_per_identity": None,
-        "near_duplicate_bits": 6,
-        "use_fraction": UseFraction(pretrain=changes.pop("pretrain", 1.0), labelled=changes.pop("labelled", 1.0)),
-    }
-    return Select(**(given_rules | changes))
-
-
-def face(split: str, identity: str, stem: str, photograph: str | None = None, flipped: int = 0) -> Row:
-    """A row of the index; `photograph` names what is seen, `flipped` how many bits of its hash differ."""
-    seen = hashlib.blake2b((photograph or f"{split}/{identity}/{stem}").encode(), digest_size=32).digest()
-    phash = (int.from_bytes(seen) ^ ((1 << flipped) - 1)).to_bytes(32)
-    key = f"{split}/{identity}/{stem}"
-    return {
-        "key": key,
-        "identity": identity,
-        "split": split,
-        "shard": "shard-000000.tar",
-        "offset": int.from_bytes(seen[:3]),
-        "length": 100,
-        "sha256": hashlib.sha256(phash).hexdigest(),
-        "phash": phash,
-        "sharpness": 0.5,
-        "found": "box",
-    }
-
-
-def people(split: str, count: int, photographs: int, first: int = 0) -> list[Row]:
-    return [face(split, f"{split}{i:02d}", f"{j:03d}") for i in range(first, first + count) for j in range(photographs)]
-
-
-class Selected(NamedTuple):
-    """What a run chose."""
-
-    rows: list[Row]
-    counts: dict[str, Any]
-    data: bytes
-
-    def keys(self, *roles: str) -> set[str]:
-        return {row["key"] for row in self.rows if not roles or row["role"] in roles}
-
-
-def run(index: list[Row], settings: Select, seed: int = 0) -> Selected:
-    with tempfile.TemporaryDirectory() as folder:
-        source, out = Path(folder) / "index.parquet", Path(folder) / "selection.parquet"
-        pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), source)
-        try:
-            counts = select(settings, seed, source, out)
-        except FacerepError:
-            assert not out.exists()
-            raise
-        return Selected(pq.read_table(out).to_pylist(), counts, out.read_bytes())
-
-
-def bits_apart(a: Row, b: Row) -> int:
-    return (int.from_bytes(a["phash"]) ^ int.from_bytes(b["phash"])).bit_count()
-
-
-def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
-    """Which role each key gets, written from the words of the docstring and DESIGN.md, with lists and loops alone."""
-    shuffled = sorted(index, key=lambda row: hashlib.blake2b(f"{seed}/{row['key']}".encode(), digest_size=16).digest())
-    # photographs that look the same, and what looks the same as those
-    groups: list[list[Row]] = []
-    for row in shuffled:
-        near = [g for g in groups if any(bits_apart(row, other) <= chosen.near_duplicate_bits for other in g)]
-        groups = [g for g in groups if g not in near] + [[*(r for g in near for r in g), row]]
-    kept = []
-    for group in groups:
-        if len({row["identity"] for row in group}) == 1:
-            kept.append(min(group, key=shuffled.index)["key"])
-    left = [row for row in shuffled if row["key"] in kept]
-
-    counted = [row for row in left if chosen.roles == "by_count" or row["split"] == "test"]
-    photographs: dict[str, int] = defaultdict(int)
-    for row in counted:
-        photographs[row["identity"]] += 1
-    people_of_the_task = {who for who, n in photographs.items() if n >= chosen.min_labelled}
-
-    roles: dict[str, str] = {}
-    pretraining: list[str] = []
-    for who in sorted({row["identity"] for row in left}):
-        own = [row for row in left if row["identity"] == who]
-        if who in people_of_the_task:
-            own = [row for row in own if row in counted][: chosen.per_identity]
-            tests = max(1, round(chosen.test_fraction * len(own)))
-            vals = max(1, round(chosen.val_fraction * len(own)))
-            trains = [row["key"] for row in own[tests + vals :]]
-            asked = chosen.use_fraction.labelled * len(trains)
-            trains = trains[: max(1, int(asked) + (asked - int(asked) > 1e-6))][: chosen.labels_per_identity]
-            roles |= {row["key"]: "test" for row in own[:tests]}
-            roles |= {row["key"]: "val" for row in own[tests : tests + vals]}
-            roles |= dict.fromkeys(trains, "train")
-        else:
-            own = [row for row in own if chosen.roles == "by_count" or row["split"] != "test"]
-            pretraining += [row["key"] for row in own[: chosen.per_identity]]
-    asked = chosen.use_fraction.pretrain * len(pretraining)
-    pretraining.sort(key=lambda key: [row["key"] for row in shuffled].index(key))
-    return roles | dict.fromkeys(pretraining[: int(asked) + (asked - int(asked) > 1e-6)], "pretrain")
+from facerep.params import Select
+from facerep.selection import read_selection
+from tests.index_tables import LABELLED, Row, bits_apart, face, people, rules, run, slow_roles
 
 
 @st.composite
@@ -159,7 +46,7 @@ def settings_of_all_kinds(draw: st.DrawFn) -> Select:
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(index=tables(), chosen=settings_of_all_kinds(), seed=st.integers(0, 3))
 def test_roles_and_lines_that_nothing_crosses(index: list[Row], chosen: Select, seed: int) -> None:
     try:
@@ -196,7 +83,7 @@ def test_roles_and_lines_that_nothing_crosses(index: list[Row], chosen: Select, 
         assert sum(row["identity"] == who for row in got.rows) <= chosen.per_identity
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(index=tables(), chosen=settings_of_all_kinds())
 def test_the_counts_add_up(index: list[Row], chosen: Select) -> None:
     try:
@@ -241,14 +128,15 @@ INDEX = people("train", 5, 9) + people("test", 4, 13)
 def test_fewer_is_always_a_part_of_more(roles: str) -> None:
     index = INDEX if roles == "by_split" else people("all", 5, 9) + people("all", 4, 13, first=5)
     floor = 10 if roles == "by_count" else 4
-    for knob, values in {
+    knobs: dict[str, list[Any]] = {
         "pretrain": [0.01, 0.1, 0.33, 0.5, 0.9, 1.0],
         "labelled": [0.01, 0.1, 0.33, 0.5, 0.9, 1.0],
         "labels_per_identity": [1, 2, 4, 6, None],
         "per_identity": [4, 5, 7, 10, 60],
-    }.items():
+    }
+    for knob, values in knobs.items():
         runs = [run(index, rules(roles=roles, min_labelled=floor, **{knob: value})) for value in values]
-        for smaller, larger in zip(runs, runs[1:], strict=False):
+        for smaller, larger in pairwise(runs):
             assert smaller.keys() <= larger.keys()
             assert smaller.keys("pretrain") <= larger.keys("pretrain")
             assert smaller.keys("test") <= larger.keys("test")
@@ -306,7 +194,7 @@ def test_an_identity_in_both_splits_is_never_pretrained_on() -> None:
     index = [*INDEX, *[face("train", "test00", f"{n:03d}") for n in range(3)]]
     got = run(index, rules())
     assert got.counts["dropped"]["identity_in_both_splits"] == 3
-    assert not any(key.startswith("train/test00/") for key in got.keys())
+    assert not any(row["key"].startswith("train/test00/") for row in got.rows)
 
 
 @pytest.mark.parametrize(

@@ -8,57 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextModel
 
 from facerep.draws import Draws
 from facerep.errors import FacerepError
 from facerep.finetune import IdentityTask
-from facerep.models import PretextModel
-from facerep.params import Finetune, Pretrain
+from facerep.models import freeze
+from facerep.params import Finetune
 from facerep.pixels import Batch, FacePixels
 from facerep.pretexts import pretext_named
 from facerep.pretrain import PretextTask
-from facerep.runtime import Runtime
 from facerep.scratch import load_state
 from facerep.selection import read_selection
-from facerep.training import EpochOrder, Fit, fit
-
-Splits = dict[str, FacePixels]
-RUNTIME = Runtime("cpu", "fp32", 1, 0)
-COMMON: dict[str, Any] = {
-    "epochs": 3,
-    "batch_size": 8,
-    "learning_rate": 0.003,
-    "weight_decay": 0.05,
-    "warmup_epochs": 1,
-    "schedule": "cosine",
-    "clip_norm": 1.0,
-    "min_crop_area": 0.6,
-    "flip": True,
-    "memory_mb": 64,
-}
-
-
-def finetuning(**changes: Any) -> Finetune:
-    return Finetune(**(COMMON | {"trainable": "all", "label_smoothing": 0.1} | changes))
-
-
-def pretraining(**changes: Any) -> Pretrain:
-    return Pretrain(**(COMMON | {"val_fraction": 0.1, "test_fraction": 0.1, "reconstruction_weight": 1.0} | changes))
-
-
-def micro_config(**more: Any) -> ConvNextConfig:
-    return ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], image_size=32, **more)
-
-
-def classifier(seed: int = 0, drop_path: float = 0.3) -> ConvNextForImageClassification:
-    torch.manual_seed(seed)
-    return ConvNextForImageClassification(micro_config(num_labels=4, drop_path_rate=drop_path))
-
-
-def pretext_model(name: str, seed: int = 0) -> PretextModel:
-    torch.manual_seed(seed)
-    return PretextModel(ConvNextModel(micro_config()), pretext_named(name).head(16))
+from facerep.training import EpochOrder, Fit
+from tests.micro import RUNTIME, Splits, bits, classifier, curves_of, finetuning, pretext_model, pretraining, run
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +45,6 @@ def _fresh(fresh_accelerate: Callable[[], None]) -> None:
     """Each test sets device, precision and threads for itself."""
 
 
-def bits(model: nn.Module) -> dict[str, bytes]:
-    return {name: value.contiguous().numpy().tobytes() for name, value in model.state_dict().items()}
-
-
-def run(
-    model: nn.Module, task: Any, splits: Splits, place: Path, settings: Any = None, runtime: Runtime = RUNTIME
-) -> Fit:
-    return fit(model, task, splits, settings or finetuning(), runtime, place / "scratch", place / "curves", "finetune")
-
-
 class Stopped(IdentityTask):
     """Whose user presses Ctrl-C in the middle of the second epoch."""
 
@@ -107,19 +59,16 @@ class Stopped(IdentityTask):
         return super().prepare(batch, draws, train)
 
 
-def curves_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_run_gives_the_same_bits(precision: str, splits: Splits, tmp_path: Path) -> None:
     """Whatever torch's own generator has been used for before."""
     runtime = RUNTIME._replace(precision=precision, threads=2)
-    results = []
+    results: list[tuple[Fit, dict[str, bytes], dict[str, bytes]]] = []
     for place in ("a", "b"):
         model = classifier()
         torch.manual_seed(len(results))
-        got = run(model, IdentityTask(finetuning()), splits, tmp_path / place, runtime=runtime)
+        settings = finetuning(epochs=2)
+        got = run(model, IdentityTask(settings), splits, tmp_path / place, settings, runtime)
         results.append((got, bits(model), curves_of(tmp_path / place / "curves")))
     assert "plots/metrics/val/accuracy.tsv" in results[0][2]
     assert results[0] == results[1]
@@ -198,37 +147,37 @@ def test_an_order_covers_each_row_once(rows: int) -> None:
         assert list(EpochOrder(rows, seed=5)) != first
 
 
-def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(splits: Splits, tmp_path: Path) -> None:
-    """The weights after each epoch are noted; the model ends with those of val's best, the earliest among equals."""
+@pytest.mark.parametrize(("largest", "val"), [(True, [0.2, 0.9, 0.9, 0.1]), (False, [0.8, 0.1, 0.1, 0.9])])
+def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
+    largest: bool, val: list[float], splits: Splits, tmp_path: Path
+) -> None:
+    """Scores by a script: val is best in the second epoch and again in the third, train and test never then."""
+    said = iter([value for v in val for value in (v, 1 - v)])  # val, then test, one batch each
     noted: list[dict[str, bytes]] = []
     model = classifier()
 
-    class Noting(IdentityTask):
-        monitor = "loss"
-        largest = False
-        training = True
+    class Scripted(IdentityTask):
+        monitor = "said"
 
         def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor]:
-            if self.training and not train:
-                noted.append(bits(model))
-            self.training = train
+            self.train = train
             return super().prepare(batch, draws, train)
 
-    settings = finetuning(epochs=6, learning_rate=0.02)
-    got = run(model, Noting(settings), splits, tmp_path, settings)
-    losses = [row["val/loss"] for row in got.history]
-    assert len(noted) == len(losses) == 6
-    assert got.best_epoch == 1 + losses.index(min(losses))
-    assert bits(model) == noted[got.best_epoch - 1]
-    assert len(set(losses)) == 6
+        def scores(self, output: Any, truth: Tensor) -> dict[str, Tensor]:
+            if not self.train:
+                noted.append(bits(model))
+            value = 0.5 if self.train else next(said)
+            return {"said": torch.full((len(truth),), value)}
 
-
-def test_the_larger_accuracy_wins_and_the_earlier_among_equals(splits: Splits, tmp_path: Path) -> None:
-    settings = finetuning(epochs=8, learning_rate=0.01, warmup_epochs=0)
-    got = run(classifier(drop_path=0.0), IdentityTask(settings), splits, tmp_path, settings)
-    values = [row["val/accuracy"] for row in got.history]
-    assert got.best_epoch == 1 + values.index(max(values))
-    assert max(values) > values[0]
+    settings = finetuning(epochs=4)
+    task = Scripted(settings)
+    task.largest = largest
+    got = run(model, task, splits, tmp_path, settings)
+    assert [row["val/said"] for row in got.history] == pytest.approx(val)
+    assert [row["test/said"] for row in got.history] == pytest.approx([1 - v for v in val])
+    assert got.best_epoch == 2
+    assert bits(model) == noted[2]
+    assert len({tuple(weights.items()) for weights in noted}) == 4
 
 
 def test_history_holds_what_a_plain_pass_over_the_split_gives(splits: Splits, tmp_path: Path) -> None:
@@ -322,8 +271,6 @@ def test_colours_are_learned(name: str, unlabelled: Splits, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("trainable", ["head", "last_stage"])
 def test_frozen_weights_stay_what_they_were(trainable: str, splits: Splits, tmp_path: Path) -> None:
-    from facerep.models import freeze
-
     model = classifier()
     before = bits(model)
     freeze(model, trainable)

@@ -2,59 +2,72 @@
 
 import csv
 import io
+import math
 
 import numpy as np
 from PIL import Image
 
 from facerep.errors import FacerepError
 
-Box = tuple[
-    int, int, int, int
-]  # x, y of the left top corner, width, height, in pixels; may reach beyond the photograph
-Square = tuple[int, int, int]  # left, top, side, in pixels; may reach beyond the photograph
+# In pixels of the photograph, and both may reach beyond it.
+Box = tuple[int, int, int, int]  # x and y of the left top corner, width, height
+Square = tuple[int, int, int]  # left, top, side
+
+HEADER = ["NAME_ID", "X", "Y", "W", "H"]
 
 
 def read_boxes(name: str, data: bytes) -> dict[str, Box]:
-    """VGGFace2's loose_bb CSV (`NAME_ID,X,Y,W,H`; "n000001/0001_01" without .jpg) as {NAME_ID: box}.
+    """VGGFace2's loose_bb CSV (`NAME_ID,X,Y,W,H`; NAME_ID is `<identity>/<stem>`, without .jpg) as {NAME_ID: box}.
 
-    Negative X and Y are genuine: a face that begins before the photograph.
+    Negative X and Y are genuine: a face that begins before the photograph. `name` is for messages.
     Raises FacerepError for a header or a row that is not of that form, naming the line.
     """
-    rows = csv.reader(io.StringIO(data.decode("utf-8", "replace")))
-    if next(rows, None) != ["NAME_ID", "X", "Y", "W", "H"]:
-        raise FacerepError(f"{name}: the first line is not NAME_ID,X,Y,W,H; give VGGFace2's loose_bb CSV.")
+    rows = csv.reader(io.StringIO(data.decode("utf-8-sig", "replace"), newline=""))
     boxes: dict[str, Box] = {}
-    for row in rows:
-        if not row:
-            continue
-        try:
-            key, x, y, w, h = row[0], *(int(value) for value in row[1:])
-        except ValueError:
-            raise FacerepError(f"{name}, line {rows.line_num}: {','.join(row)!r} is not NAME_ID,X,Y,W,H.") from None
-        if w <= 0 or h <= 0:
-            raise FacerepError(f"{name}, line {rows.line_num}: {','.join(row)!r} has no width or no height.")
-        boxes[key] = (x, y, w, h)
+    try:
+        if next(rows, None) != HEADER:
+            raise FacerepError(f"{name}: the first line is not {','.join(HEADER)}; give VGGFace2's loose_bb CSV.")
+        for row in rows:
+            if row:
+                key, x, y, w, h = row
+                if len(key.split("/")) != 2:
+                    raise ValueError
+                boxes[key] = (int(x), int(y), int(w), int(h))
+    except (ValueError, csv.Error):
+        raise FacerepError(
+            f'{name}, line {rows.line_num}: not of the form "<identity>/<photograph>",X,Y,W,H with whole numbers; '
+            "mend or delete the line."
+        ) from None
     return boxes
 
 
 def square_box(box: Box, photo_size: tuple[int, int], extend: float) -> Square | None:
-    """The square to cut: the box extended, clipped to the photograph, and squared around its centre.
+    """The square to cut: the box extended, clipped to the photograph, and squared around what is left of it.
 
     Args:
         box: of the face.
         photo_size: width and height of the photograph.
-        extend: by which share of its width and height the box grows, half on each side (0.3 in VGGFace2's paper).
+        extend: by which share of its width and height the box grows, half on each side (0.3 in the paper: Cao et al.,
+            "VGGFace2: A dataset for recognising faces across pose and age", 2018).
 
-    Returns None when the box lies outside the photograph.
+    Returns None when the box has no area inside the photograph.
     """
-    x, y, w, h = box
-    width, height = photo_size
-    left, right = max(0.0, x - w * extend / 2), min(float(width), x + w + w * extend / 2)
-    top, bottom = max(0.0, y - h * extend / 2), min(float(height), y + h + h * extend / 2)
+    left, right = _extended(box[0], box[2], photo_size[0], extend)
+    top, bottom = _extended(box[1], box[3], photo_size[1], extend)
     if right - left < 1 or bottom - top < 1:
         return None
-    side = max(1, round(max(right - left, bottom - top)))
-    return round((left + right - side) / 2), round((top + bottom - side) / 2), side
+    side = _rounded(max(right - left, bottom - top))
+    return _rounded((left + right - side) / 2), _rounded((top + bottom - side) / 2), side
+
+
+def _extended(start: int, length: int, limit: int, extend: float) -> tuple[float, float]:
+    """One side of a box, extended and clipped to 0 and `limit`."""
+    return max(0.0, start - length * extend / 2), min(float(limit), start + length * (1 + extend / 2))
+
+
+def _rounded(value: float) -> int:
+    """Half a pixel always goes up, so that a face that lies half a pixel further is cut likewise."""
+    return math.floor(value + 0.5)
 
 
 def central_square(photo_size: tuple[int, int]) -> Square:
@@ -65,7 +78,7 @@ def central_square(photo_size: tuple[int, int]) -> Square:
 
 
 def cut_square(image: Image.Image, square: Square) -> Image.Image:
-    """The square of an RGB image; where it leaves the image, the image's edge pixels are repeated."""
+    """The square of an RGB image; where it leaves the image, the image's edge pixels are repeated. They must overlap."""
     left, top, side = square
     inside = (max(0, left), max(0, top), min(image.width, left + side), min(image.height, top + side))
     part = image.crop(inside)

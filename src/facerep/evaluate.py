@@ -53,13 +53,15 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
     settings = params.active.evaluate
     device = accelerator_for(Runtime.of(params)).device
     backbone = load_backbone(pretrained).to(device).eval()
-    size = load_classifier(finetuned).config.image_size
+    classifier = load_classifier(finetuned).to(device).eval()
+    size = classifier.config.image_size
+    names = [classifier.config.id2label[n] for n in range(classifier.config.num_labels)]
     splits = {role: _split(backbone, data, role, size, device) for role in ("train", "val", "test")}
     test = splits["test"]
-    logits = _outputs(load_classifier(finetuned).to(device).eval(), test.pixels, device, "finetuned", "logits")
+    logits = _outputs(classifier, test.pixels, device, "finetuned", "logits")
     results, roc = _scores(settings, params.seed, splits, logits)
     with atomic_folder(metrics / "evaluate") as folder:
-        _draw(folder, results, roc, splits, logits)
+        _draw(folder, results, roc, splits, logits, names)
         pretext = pretext_named(params.pretext)
         if pretext.trains:
             _draw_pretext(folder, pretext, pretrained, test.pixels, params.seed, device)
@@ -128,10 +130,11 @@ def _raw(pixels: FacePixels, side: int = 32) -> np.ndarray:
     return (raw - raw.mean(1, keepdim=True)).numpy()
 
 
-def _draw(folder: Path, results: dict[str, Any], roc: Roc, splits: dict[str, Split], logits: np.ndarray) -> None:
+def _draw(
+    folder: Path, results: dict[str, Any], roc: Roc, splits: dict[str, Split], logits: np.ndarray, names: list[str]
+) -> None:
     """The pictures of both models, and the tables that `dvc plots` draws."""
     train, test = splits["train"], splits["test"]
-    names = [name for _, name in sorted(set(zip(test.labels.tolist(), test.names, strict=True)))]
     predicted = logits.argmax(1)
     figures.draw_roc(
         roc.fpr, roc.tpr, results["verification"]["auc"], results["verification"]["eer"], folder / "roc.svg"

@@ -2,14 +2,14 @@
 
 import hashlib
 import io
-import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from scipy.ndimage import laplace
 
-from facerep.boxes import Box, central_square, cut_square, square_box
+from facerep.boxes import Box, Square, central_square, cut_square, square_box
+from facerep.decode import UnreadableError, decode
 from facerep.detect import largest_face
 from facerep.params import Crop
 from facerep.phash import perceptual_hash
@@ -28,69 +28,56 @@ class Face(NamedTuple):
     """What a worker gives for a photograph that it could read."""
 
     jpeg: bytes
-    sha256: str  # of the JPEG
-    phash: bytes
-    sharpness: float  # variance of the Laplacian of the grey face (Pech-Pacheco et al., ICPR 2000)
+    sha256: str  # of the JPEG, hex
+    phash: bytes  # of the whole photograph
+    sharpness: float
     found: str  # box | detector | center
-    looked: bool  # whether a detector looked
-
-
-class UnreadableError(Exception):
-    """Why a photograph cannot be used."""
+    searched: bool  # whether a detector looked for a face
 
 
 def cut_face(photo: Photograph, settings: Crop) -> Face:
-    """Cut the face out of a photograph. Raises UnreadableError with the reason."""
+    """Cut the face out of a photograph. Raises UnreadableError with the reason.
+
+    The perceptual hash is of the whole photograph: a detector finds another square when the same photograph comes
+    smaller or compressed anew, and hashes of such faces are as far apart as those of strangers.
+    """
     image = decode(photo.data, settings.max_megapixels)
-    square, found, looked = None, "center", False
-    if settings.method in ("auto", "box") and photo.box is not None:
-        square, found = square_box(photo.box, image.size, settings.extend), "box"
-    if square is None and (settings.method == "detector" or (settings.method == "auto" and photo.box is None)):
-        box, looked = largest_face(image), True
-        if box is not None:
-            square, found = square_box(box, image.size, settings.extend), "detector"
-    if square is None:
-        square, found = central_square(image.size), "center"
-    face = cut_square(image, square).resize((settings.size, settings.size), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    face.save(out, "JPEG", quality=settings.quality, subsampling="4:2:0")
-    jpeg = out.getvalue()
-    grey = np.asarray(face.convert("L"), dtype=np.float32)
-    return Face(
-        jpeg, hashlib.sha256(jpeg).hexdigest(), perceptual_hash(face), float(laplace(grey).var()), found, looked
-    )
-
-
-def decode(data: bytes, max_megapixels: float) -> Image.Image:
-    """A photograph's bytes to an upright RGB image. Raises UnreadableError with the reason."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of EXIF oddities and of sizes, which we judge ourselves
-            image = Image.open(io.BytesIO(data))
-            if image.width * image.height > max_megapixels * 1e6:
-                raise UnreadableError(f"{image.width}×{image.height} pixels, more than crop.max_megapixels")
-            image.draft("RGB", image.size)
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
-    except UnreadableError:
-        raise
-    except UnidentifiedImageError:
-        raise UnreadableError("not an image") from None
-    except Image.DecompressionBombError:
-        raise UnreadableError("more pixels than crop.max_megapixels") from None
-    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them raise
+    square, found, searched = find_square(image, photo.box, settings)
+    if square[2] ** 2 > settings.max_megapixels * 1e6:
         raise UnreadableError(
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'broken'}"
-        ) from None
+            f"a face of {square[2]}×{square[2]} pixels in a photograph of {image.width}×{image.height}"
+        )
+    face = cut_square(image, square).resize((settings.size, settings.size), Image.Resampling.LANCZOS)
+    jpeg = encode(face, settings.quality)
+    digest = hashlib.sha256(jpeg).hexdigest()
+    return Face(jpeg, digest, perceptual_hash(image), sharpness(face), found, searched)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Every mode to RGB: 16 bit and float are scaled to 8, transparency lies on white."""
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(values.max()))
-        return Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+def find_square(image: Image.Image, box: Box | None, settings: Crop) -> tuple[Square, str, bool]:
+    """Where the face is, how it was found (box, detector or center), and whether a detector looked for it."""
+    searched = False
+    if settings.method in ("auto", "box") and box is not None:
+        square = square_box(box, image.size, settings.extend)
+        if square is not None:
+            return square, "box", searched
+    if settings.method in ("auto", "detector"):
+        searched = True
+        face = largest_face(image)
+        square = square_box(face, image.size, settings.extend) if face is not None else None
+        if square is not None:
+            return square, "detector", searched
+    return central_square(image.size), "center", searched
+
+
+def encode(face: Image.Image, quality: int) -> bytes:
+    """The same pixels to the same JPEG, with nothing of the photograph's own metadata."""
+    face.info.clear()
+    out = io.BytesIO()
+    face.save(out, "JPEG", quality=quality, subsampling="4:4:4")  # colours are what `grayscale` learns to give back
+    return out.getvalue()
+
+
+def sharpness(face: Image.Image) -> float:
+    """Variance of the Laplacian of the grey face (Pech-Pacheco et al., ICPR 2000), summed in whole numbers."""
+    edges = laplace(np.asarray(face.convert("L"), dtype=np.int64))
+    return (edges.size * int((edges**2).sum()) - int(edges.sum()) ** 2) / edges.size**2

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 
 from facerep.errors import FacerepError
 from facerep.params import Params
@@ -39,7 +39,13 @@ def accelerator_for(runtime: Runtime, loading: DataLoaderConfiguration | None = 
     if runtime.precision == "bf16" and device == "mps":
         raise FacerepError("precision = 'bf16': not supported on mps here; use auto or fp32.")
     use = runtime.precision == "bf16" or (runtime.precision == "auto" and bf16)
-    return Accelerator(mixed_precision="bf16" if use else "no", cpu=device == "cpu", dataloader_config=loading)
+    return Accelerator(
+        mixed_precision="bf16" if use else "no",
+        cpu=device == "cpu",
+        dataloader_config=loading,
+        # with many processes: `grayscale` leaves the norm of the pooled features without a gradient
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
 
 
 def _device(asked: str) -> str:

@@ -4,6 +4,7 @@ import io
 import mmap
 import tarfile
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,14 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
+_ROW_GROUP = 2**16  # rows of the index that are in memory at once
+
+
 class ShardWriter:
-    """Write JPEGs into shard-000000.tar, shard-000001.tar, …; a shard is closed when it passes `shard_mb` MiB."""
+    """Write JPEGs into shard-000000.tar, shard-000001.tar, …; a shard is closed when it passes `shard_mb` MiB.
+
+    The same faces give the same bytes: headers hold no time and no owner.
+    """
 
     def __init__(self, folder: Path, shard_mb: float) -> None:
         self.folder = folder
@@ -44,7 +51,7 @@ class ShardWriter:
             path = self.folder / f"shard-{self.shards:06d}.tar"
             self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
             self.shards += 1
-        member = tarfile.TarInfo(f"{key}.jpg")  # time 0, no owner: the same faces are the same bytes
+        member = tarfile.TarInfo(f"{key}.jpg")  # its defaults: time 0, mode 644, no owner
         member.size = len(jpeg)
         shard = f"shard-{self.shards - 1:06d}.tar"
         self._tar.addfile(member, io.BytesIO(jpeg))
@@ -72,7 +79,7 @@ class ShardReader:
         return {"folder": self.folder, "_maps": {}}
 
     def read(self, shard: str, offset: int, length: int) -> bytes:
-        """The bytes at `offset` of a shard. Raises FacerepError when the shard is missing or too short."""
+        """`length` bytes from `offset` of a shard. Raises FacerepError when the shard is missing or too short."""
         if shard not in self._maps:
             try:
                 with (self.folder / shard).open("rb") as file:
@@ -89,15 +96,23 @@ class ShardReader:
         return mapped[offset : offset + length]
 
 
-def write_index(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write index.parquet, one row a face, atomically."""
-    with atomic(path) as part:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=INDEX_SCHEMA), part, compression="zstd")
+def write_index(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write index.parquet, one row a face, atomically; the rows are taken as they come and not kept."""
+    rows = iter(rows)
+    with atomic(path) as part, pq.ParquetWriter(part, INDEX_SCHEMA, compression="zstd") as writer:
+        while group := list(islice(rows, _ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=INDEX_SCHEMA))
 
 
 def read_index(path: str | Path) -> pa.Table:
-    """Read index.parquet. Raises FacerepError when it is not there."""
+    """Read index.parquet. Raises FacerepError when it is not there, damaged or another kind of table."""
     path = Path(path)
     if not path.is_file():
         raise FacerepError(f"{path}: not there; run `dvc repro crop`, or `dvc pull`.")
-    return pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise FacerepError(f"{path}: damaged, no Parquet file; run `dvc repro -f crop`, or `dvc pull`.") from error
+    if not table.schema.equals(INDEX_SCHEMA):
+        raise FacerepError(f"{path}: not the index of this version of facerep; run `dvc repro -f crop`.")
+    return table

@@ -87,7 +87,9 @@ def fit(
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
     order = EpochOrder(len(splits["train"]), runtime.seed)
-    loaders = {s: _loader(p, settings.batch_size, order if s == "train" else None) for s, p in splits.items()}
+    loaders: dict[str, Any] = {
+        s: _loader(p, settings.batch_size, order if s == "train" else None) for s, p in splits.items()
+    }
     steps = len(loaders["train"])
     kind = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
     schedule = get_scheduler(kind, optimizer, round(steps * settings.warmup_epochs), steps * settings.epochs)

@@ -1,0 +1,72 @@
+"""The bytes of a photograph to upright RGB, whatever wrote them; what cannot be read says why and harms nothing."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# The content decides, not the suffix; Pillow's other formats run programs (EPS) or have no use here.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
+
+class UnreadableError(Exception):
+    """Why a photograph cannot be used, in a few words."""
+
+
+def decode(data: bytes, max_megapixels: float) -> Image.Image:
+    """A photograph's bytes to an upright RGB image; of several frames, the first.
+
+    Raises UnreadableError with the reason: not an image, truncated, or more pixels than `max_megapixels`, which the header
+    tells before anything is decoded.
+    """
+    try:
+        with _pixels_limited(max_megapixels):
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            image.load()
+            return to_rgb(_upright(image))
+    except UnidentifiedImageError:
+        raise UnreadableError("not an image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableError(f"more pixels than crop.max_megapixels = {max_megapixels:g}") from None
+    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them raise
+        reason = re.sub(r"0x[0-9a-f]+", "", " ".join(str(error).split()))  # addresses change from run to run
+        raise UnreadableError(reason or type(error).__name__) from None
+
+
+@contextmanager
+def _pixels_limited(max_megapixels: float) -> Iterator[None]:
+    """Let Pillow itself refuse larger images wherever it meets a size, be it inside a file's inner images."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # EXIF oddities
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF says; EXIF that is broken says nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Every mode to RGB: 16-bit and float greys are scaled to 8 bits, what is transparent lies on white."""
+    if image.mode.startswith(("I", "F")):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        white = 65535.0 if image.mode.startswith("I") else max(1.0, float(values.max()))
+        return Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
