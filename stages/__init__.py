@@ -9,14 +9,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from facerep.errors import FacerepError
-from facerep.files import write_json
+from facerep.files import disk_full_named, write_json
 from facerep.params import Params, load_params
 
 
 def run(name: str, stage: Callable[[Params], dict[str, Any]]) -> None:
     """Check params.yaml, run the stage, write metrics/<name>.json; a FacerepError becomes its sentence and exit code 1."""
     try:
-        metrics = stage(load_params())
-        write_json(f"metrics/{name}.json", metrics)
+        with disk_full_named(Path.cwd()):
+            metrics = stage(load_params())
+            write_json(f"metrics/{name}.json", metrics)
     except FacerepError as error:
         sys.exit(f"{name}: {error}")

@@ -58,6 +58,7 @@ def test_the_genuine_csv() -> None:
         ((80, 10, 60, 20), (100, 100), 0.0, (80, 10, 20)),  # clipped to x 80…100
         ((0, 0, 100, 80), (100, 80), 0.3, (0, -10, 100)),  # the whole photograph: padded above and below
         ((10, 10, 3, 2), (100, 100), 0.0, (10, 10, 3)),  # half pixels go up: top 9.5
+        ((108, 79, 136, 182), (354, 369), 0.3, (58, 52, 237)),  # 236.6 high around (176, 170): top 51.5
     ],
 )
 def test_squares_worked_out_by_hand(box, size, extend, square) -> None:

@@ -26,8 +26,8 @@ BOXES = b'NAME_ID,X,Y,W,H\n"n1/0001_01",20,30,40,60\n"n2/0001_01",-9,-9,5,5\n'
 
 
 def settings(**changes: Any) -> Crop:
-    chosen = {"method": "auto", "extend": 0.5, "size": 32, "quality": 95, "shard_mb": 0.02, "max_unreadable": 0.0}
-    return Crop(**(chosen | {"max_megapixels": 1.0} | changes))
+    chosen: dict[str, Any] = {"method": "auto", "extend": 0.5, "size": 32, "quality": 95}
+    return Crop(**(chosen | {"shard_mb": 0.02, "max_unreadable": 0.0, "max_megapixels": 1.0} | changes))
 
 
 def picture(seed: int, width: int = 120, height: int = 160) -> Image.Image:
@@ -160,7 +160,7 @@ def test_broken_photographs_are_listed_and_the_rest_is_cut(tmp_path: Path) -> No
         "test/n1/notes.txt": b"",
     }
     source = archive(tmp_path / "a.tar", members)
-    with pytest.raises(FacerepError, match="no face was found in any of 2 photographs.*crop.method to center"):
+    with pytest.raises(FacerepError, match=r"no face was found in any of 3 photographs.*crop\.method to center"):
         crop(settings(max_unreadable=0.9), [source], tmp_path / "out", 1)
     members["loose_bb_test.csv"] += b'"n1/z",10,10,50,50\n'
     metrics = crop(settings(max_unreadable=0.9), [archive(tmp_path / "a.tar", members)], tmp_path / "out", 1)
@@ -226,10 +226,11 @@ def test_several_archives_and_lists_beside_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["auto", "detector"])
-def test_no_face_anywhere_suggests_the_centre(tmp_path: Path, many: Path, method: str) -> None:
-    with pytest.raises(FacerepError, match=f"crop.method = {method}: no face .* any of 76 .*set crop.method to center"):
-        crop(settings(method=method, max_unreadable=0.05), [many], tmp_path / "out", 2)
-    assert list(tmp_path.iterdir()) == []
+def test_no_face_anywhere_suggests_the_centre(tmp_path: Path, method: str) -> None:
+    source = archive(tmp_path / "a.tar", {f"lfw/Zico/{i}.png": encoded(picture(i)) for i in range(3)})
+    with pytest.raises(FacerepError, match=f"crop.method = {method}: no face .* any of 3 .*set crop.method to center"):
+        crop(settings(method=method), [source], tmp_path / "out", 1)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_boxes_that_fit_no_photograph_are_not_passed_over(tmp_path: Path, many: Path) -> None:
@@ -261,7 +262,7 @@ def test_the_vggface2_sample_and_its_genuine_boxes(tmp_path: Path) -> None:
     assert metrics["found"] == {"box": 6, "detector": 0, "center": 0}
     with tarfile.open(sources[1]) as tar:
         photo = Image.open(io.BytesIO(tar.extractfile("test/n000106/0003_01.jpg").read()))  # type: ignore[union-attr]
-    # 108,79,136,182 in 354×369: grown to 236.6 high around (176, 170)
-    plain = photo.resize((112, 112), Image.Resampling.LANCZOS, box=(57.7, 51.7, 294.3, 288.3))
+    # 108,79,136,182 in 354×369: grown to 236.6, so 237, around (176, 170)
+    plain = photo.resize((112, 112), Image.Resampling.LANCZOS, box=(58, 52, 295, 289))
     stored = face(tmp_path / "out", rows(tmp_path / "out")["test/n000106/0003_01"])
-    assert np.abs(stored - np.asarray(plain)).mean() < 3
+    assert np.abs(stored - np.asarray(plain)).mean() < 2

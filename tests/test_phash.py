@@ -32,7 +32,7 @@ def test_the_bits_follow_the_definition() -> None:
     grey = np.asarray(scene(1, 64).convert("L"), dtype=np.float64)
     x = np.arange(64)
     basis = np.cos(np.pi * np.outer(np.arange(64), 2 * x + 1) / 128)  # the DCT-II, written out
-    basis *= np.where(np.arange(64) == 0, np.sqrt(1 / 64), np.sqrt(2 / 64))[:, None]
+    basis *= np.where(np.arange(64) == 0, np.sqrt(1 / 64), np.sqrt(2 / 64)).reshape(64, 1)
     low = (basis @ grey @ basis.T)[1:17, 1:17].ravel()
     bits = "".join("1" if value > np.median(low) else "0" for value in low)
     assert perceptual_hash(scene(1, 64)) == int(bits, 2).to_bytes(32, "big")
@@ -112,8 +112,8 @@ def test_lfw_knows_its_duplicates() -> None:
     hashes = {}
     with tarfile.open(archive) as tar:
         for member in tar:
-            if member.isfile():
-                image = Image.open(tar.extractfile(member)).convert("RGB")
+            if (file := tar.extractfile(member)) is not None:
+                image = Image.open(file).convert("RGB")
                 small = compressed(image.resize((180, 180), Image.Resampling.BICUBIC), 50)
                 hashes[Path(member.name).stem] = perceptual_hash(image)
                 hashes[Path(member.name).stem + " small"] = perceptual_hash(small)

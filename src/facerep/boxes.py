@@ -66,8 +66,8 @@ def _extended(start: int, length: int, limit: int, extend: float) -> tuple[float
 
 
 def _rounded(value: float) -> int:
-    """Half a pixel always goes up, so that a face that lies half a pixel further is cut likewise."""
-    return math.floor(value + 0.5)
+    """Half a pixel goes up, for odd and even alike, and also where the sum of shares came out a hair below it."""
+    return math.floor(value + 0.5 + 1e-9)
 
 
 def central_square(photo_size: tuple[int, int]) -> Square:

@@ -1,5 +1,6 @@
 """The one training loop, for pretraining and fine-tuning, on Accelerate. Read it top to bottom."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -131,13 +132,13 @@ def fit(
                     means.add(losses, task.scores(output, truth))
                 bar.update(bar_task, advance=1)
             row = {"epoch": epoch + 1.0, "learning_rate": schedule.get_last_lr()[0], **means.result("train")}
-            if not row["train/loss"] < float("inf"):
-                raise FacerepError(
-                    f"{name}: the loss is not a number after epoch {epoch + 1}; lower {name}.learning_rate."
-                )
             for split in splits:
                 if split != "train":
                     row |= evaluate_split(wrapped, task, loaders[split], accelerator, runtime.seed, split)
+            if not all(math.isfinite(v) for v in row.values()):
+                raise FacerepError(
+                    f"{name}: the loss is not a number after epoch {epoch + 1}; lower {name}.learning_rate."
+                )
             history.append(row)
             _log(live, row)
             value = row[f"val/{task.monitor}"]
