@@ -1,5 +1,6 @@
 """One tiny `dvc repro`, real in every part, and what a user does with it: experiments, resumption, the remote."""
 
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.gcs import running_server
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -66,29 +69,30 @@ def contents(*folders: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository with tiny parameters, committed, after its first `dvc repro`."""
-    repo = tmp_path_factory.mktemp("repository") / "facerep"
-    repo.mkdir()
+def tiny_repository(repo: Path, changes: dict[str, object] | None = None) -> Path:
+    """A copy of the repository's files at `repo`, with parameters changed (default: to tiny ones), committed."""
+    repo.mkdir(parents=True)
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
     )
+    wanted = ("src/", "stages/", ".dvc/", "examples/", ".gitignore", ".dvcignore", "dvc.yaml", "params.yaml")
     for name in listed.stdout.splitlines():
-        if name.startswith(("src/", "stages/", ".dvc/", "examples/")) or name in (
-            ".gitignore",
-            ".dvcignore",
-            "dvc.yaml",
-            "params.yaml",
-        ):
+        if name.startswith(wanted) and (ROOT / name).is_file():
             (repo / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, repo / name)
-    set_params(repo / "params.yaml", TINY)
+    set_params(repo / "params.yaml", TINY if changes is None else changes)
     sh("git", "init", "-q", "-b", "main", cwd=repo)
     sh("git", "config", "user.email", "a@b.c", cwd=repo)
     sh("git", "config", "user.name", "Tester", cwd=repo)
     sh("git", "add", ".", cwd=repo)
     sh("git", "commit", "-qm", "start", cwd=repo)
+    return repo
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny repository after its first `dvc repro`, committed."""
+    repo = tiny_repository(tmp_path_factory.mktemp("repository") / "facerep")
     sh("dvc", "repro", cwd=repo)
     sh("git", "add", ".", cwd=repo)
     sh("git", "commit", "-qm", "first run", cwd=repo)
@@ -124,6 +128,7 @@ def test_the_models_load_in_transformers_and_say_what_ours_say(repository: Path)
     from PIL import Image
     from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
+    from facerep.models import load_backbone, load_classifier
     from facerep.pixels import FacePixels
     from facerep.selection import read_selection
     from facerep.shards import ShardReader
@@ -132,15 +137,16 @@ def test_the_models_load_in_transformers_and_say_what_ours_say(repository: Path)
     rows = read_selection(repository / "data" / "selection.parquet", "test").slice(0, 4)
     ours = normalize(to_float(FacePixels(repository / "data" / "faces", rows, 32).__getitems__(range(4)).images))
     reader = ShardReader(repository / "data" / "faces")
-    import io
-
     photographs = [Image.open(io.BytesIO(reader.read(r["shard"], r["offset"], r["length"]))) for r in rows.to_pylist()]
-    for folder, auto in (("pretrained", AutoModel), ("finetuned", AutoModelForImageClassification)):
+    for folder, auto, load in (
+        ("pretrained", AutoModel, load_backbone),
+        ("finetuned", AutoModelForImageClassification, load_classifier),
+    ):
         processor = AutoImageProcessor.from_pretrained(repository / "models" / folder)
         inputs = processor(photographs, return_tensors="pt")["pixel_values"]
         torch.testing.assert_close(inputs, ours, rtol=0, atol=1e-6)
         model = auto.from_pretrained(repository / "models" / folder).eval()
-        assert torch.isfinite(model(inputs)[0]).all()
+        torch.testing.assert_close(model(inputs)[0], load(repository / "models" / folder).eval()(ours)[0])
     labels = sorted(
         {r["identity"] for r in read_selection(repository / "data" / "selection.parquet", "test").to_pylist()}
     )
@@ -176,11 +182,46 @@ def test_a_queue_runs_variants_and_a_mistyped_parameter_stops_before_any_work(re
     assert len(names) >= 2
 
 
+def test_a_relative_mirror_is_found_from_an_experiments_temporary_copy_too(repository: Path) -> None:
+    sh("git", "checkout", "-q", ".", cwd=repository)
+    sh("dvc", "checkout", "-q", cwd=repository)
+    mirror = repository.parent / "mirror"
+    mirror.mkdir()
+    shutil.copy(repository / "data" / "raw" / "faces.tar", mirror / "people.tar")
+    change = "demo.download.archives=[{url: people.tar}]"
+    out = sh(
+        "dvc", "exp", "run", "--temp", "-S", change, "download", cwd=repository, env={"FACEREP_MIRROR": "../mirror"}
+    )
+    assert "Running stage 'download'" in out
+    sh("dvc", "exp", "run", "--temp", "-S", change, "download", cwd=repository, ok=True)  # from the run cache
+
+
+def test_the_example_runs(repository: Path) -> None:
+    sh("git", "checkout", "-q", ".", cwd=repository)
+    sh("dvc", "checkout", "-q", cwd=repository)
+    out = sh("python", "examples/dataset_use.py", cwd=repository)
+    assert [line.split()[0] for line in out.splitlines()] == ["original", "rotated", "grayscale", "rotated_grayscale"]
+    assert "(8, 3, 32, 32) → (8, 3076)" in out, "4 turns and 3·32·32 pixels"
+
+
+def test_the_plots_are_drawn(repository: Path) -> None:
+    out = sh("dvc", "plots", "show", "--out", "page", cwd=repository)
+    assert "index.html" in out
+    page = (repository / "page" / "index.html").read_text()
+    for title in (
+        "Loss of the pretext",
+        "Accuracy of fine-tuning",
+        "Verification, ROC",
+        "Confusions",
+        "reconstructions.png",
+    ):
+        assert title in page
+    shutil.rmtree(repository / "page")
+
+
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[str]:
     """The address of a real Google Cloud Storage server on loopback, with the bucket `facerep`."""
-    from tests.gcs import running_server
-
     with running_server("facerep") as address:
         yield address
 
