@@ -1,7 +1,8 @@
 """select: which photographs are used, and for what.
 
 Every choice follows a stable hash of seed and key, never the order of a listing, and is a prefix of a longer choice:
-fewer photographs an identity, fewer labels or a smaller fraction are always a subset of more.
+what fewer photographs an identity, fewer labels or a smaller fraction select is a subset of what more would. Fewer labels
+or a smaller fraction leave val and test as they are.
 """
 
 import hashlib
