@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from facerep.download import download
-
 from stages import run
 
 if __name__ == "__main__":

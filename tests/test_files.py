@@ -179,3 +179,12 @@ def test_a_repository_inside_another_ones_tree_is_its_own_root(tmp_path: Path) -
 
 def test_without_dvc_the_folder_itself_is_the_root(tmp_path: Path) -> None:
     assert repository_root(tmp_path) == tmp_path
+
+
+def test_a_full_disk_further_in_keeps_its_own_name(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FacerepError, match=r"inner\.tar: the disk is full"),
+        disk_full_named(tmp_path),
+        disk_full_named("inner.tar"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")

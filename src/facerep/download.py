@@ -211,8 +211,9 @@ def _checked(source: Source, file: Path) -> _Brought:
     found_in = f" ({source.path})" if source.path else ""
     why = None
     if source.sha256 not in (None, digest):
+        mend = f"replace {source.path}" if source.path else "what came was thrown away: run again"
         why = (
-            f"sha256 is {digest}, expected {source.sha256}; the file was thrown away: run again, "
+            f"sha256 is {digest}, expected {source.sha256}; {mend}, "
             "or correct sha256 in params.yaml if the archive was published anew"
         )
     elif not source.name.lower().endswith(_PLAIN) and not is_archive(file):

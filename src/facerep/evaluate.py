@@ -41,7 +41,8 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
     """Score both models, draw `metrics`/evaluate/, return metrics/evaluate.json.
 
     `test`: the fine-tuned model on role test. `probe`, `knn`, `verification`: features of the frozen *pretrained*
-    backbone, of identities that pretraining never saw; the probes learn from role train and choose on val.
+    backbone, of identities that pretraining never saw; the probes learn from role train and choose on val. Of
+    `probe_labels` those are left out that some identity has not so many training photographs for.
 
     Args:
         data: the folder with `faces/` and `selection.parquet`.
@@ -99,6 +100,8 @@ def _scores(settings: Settings, seed: int, splits: dict[str, Split], logits: np.
     def nearest(train_x: np.ndarray, test_x: np.ndarray, k: int) -> float:
         return knn_accuracy(train_x, train.labels, test_x, test.labels, k)
 
+    most = int(np.bincount(train.labels).min())  # n labels an identity means n of every identity
+    budgets = [n for n in settings.probe_labels if n <= most]
     pairs, roc = verification(test.features, test.labels, max_impostors=settings.verification_pairs, seed=seed)
     results = {
         "test": {
@@ -109,7 +112,7 @@ def _scores(settings: Settings, seed: int, splits: dict[str, Split], logits: np.
         },
         "probe": {
             "accuracy": probe(np.arange(len(train.labels))),
-            "by_labels": {str(n): probe(few_labels(train.labels, n, seed)) for n in settings.probe_labels},
+            "by_labels": {str(n): probe(few_labels(train.labels, n, seed)) for n in budgets},
         },
         "knn": {
             "accuracy": nearest(train.features, test.features, settings.knn_neighbours),

@@ -52,6 +52,8 @@ def disk_full_named(path: str | Path) -> Iterator[None]:
     """Turn "no space left" and "quota exceeded" into a sentence that names `path`."""
     try:
         yield
+    except FacerepError:
+        raise  # a sentence already, perhaps of a file further in
     except Exception as error:
         if _disk_full(error):
             raise FacerepError(f"{path}: the disk is full; free some space and run again.") from error

@@ -14,7 +14,7 @@ from facerep.params import Finetune as Settings
 from facerep.params import Params
 from facerep.pixels import Batch, FacePixels
 from facerep.runtime import Runtime
-from facerep.scratch import discard, run_folder
+from facerep.scratch import discard, held, run_folder
 from facerep.selection import read_selection
 from facerep.training import fit, report
 from facerep.transforms import crop_and_flip, normalize, to_float
@@ -73,9 +73,10 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     run = params.model_dump(include={"seed", "device", "precision", "threads"})
     run |= {"model": profile.model.model_dump(), "finetune": settings.model_dump()}
     scratch = run_folder("finetune", run, [selection, *sorted(p for p in pretrained.iterdir() if p.is_file())])
-    result = fit(model, IdentityTask(settings), splits, settings, Runtime.of(params), scratch, curves, "finetune")
-    with atomic_folder(out) as part:
-        model.save_pretrained(part)
-        image_processor(profile.model.image_size).save_pretrained(part)
-    discard(scratch)
+    with held(scratch):
+        result = fit(model, IdentityTask(settings), splits, settings, Runtime.of(params), scratch, curves, "finetune")
+        with atomic_folder(out) as part:
+            model.save_pretrained(part)
+            image_processor(profile.model.image_size).save_pretrained(part)
+        discard(scratch)
     return {"identities": len(names), **report(result, splits, curves, "Fine-tuning")}

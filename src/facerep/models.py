@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.utils import logging as logging_of_hub
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -22,12 +23,14 @@ from transformers.utils import logging
 
 from facerep import params
 from facerep.errors import FacerepError
+from facerep.files import repository_root
 from facerep.pretexts import Answer, PretextHead
 from facerep.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 # Our own sentences and progress bars say what matters; a fresh head is no news.
 logging.set_verbosity_error()
 logging.disable_progress_bar()
+logging_of_hub.set_verbosity_error()  # nor are five retries before a sentence
 
 # name: (blocks a stage, channels a stage)
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -62,6 +65,7 @@ def build_backbone(settings: params.Model, seed: int) -> ConvNextModel:
     Raises FacerepError when the name is neither a size, nor a folder, nor to be had from the hub, or no ConvNeXt.
     """
     torch.manual_seed(seed)
+    folder = local_weights(settings)
     if settings.name in SIZES:
         depths, widths = SIZES[settings.name]
         config = ConvNextConfig(
@@ -72,9 +76,9 @@ def build_backbone(settings: params.Model, seed: int) -> ConvNextModel:
         )
         return ConvNextModel(config)
     try:
-        if "/" not in settings.name and not Path(settings.name).is_dir():
+        if folder is None and "/" not in settings.name:
             raise ValueError("names there are owner/model")  # at once: without a network the hub is tried for long
-        config = AutoConfig.from_pretrained(settings.name)
+        config = AutoConfig.from_pretrained(folder or settings.name)
     except (OSError, ValueError) as error:
         raise FacerepError(
             f"model.name = {settings.name!r}: neither one of {', '.join(SIZES)}, nor a folder, nor a model that "
@@ -84,7 +88,19 @@ def build_backbone(settings: params.Model, seed: int) -> ConvNextModel:
         raise FacerepError(f"model.name = {settings.name!r}: is a {config.model_type}; facerep needs a convnext.")
     config.drop_path_rate = settings.drop_path
     config.image_size = settings.image_size
-    return _load(ConvNextModel, settings.name, config=config)
+    return _load(ConvNextModel, folder or settings.name, config=config)
+
+
+def local_weights(settings: params.Model) -> Path | None:
+    """The folder of the starting weights where `name` is one; a relative one is taken from the repository's root."""
+    folder = repository_root() / settings.name
+    return folder if settings.name not in SIZES and folder.is_dir() else None
+
+
+def starting_files(settings: params.Model) -> list[Path]:
+    """The files of the starting weights, where they are a local folder's."""
+    folder = local_weights(settings)
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder else []
 
 
 def load_backbone(folder: str | Path) -> ConvNextModel:

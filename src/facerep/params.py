@@ -6,7 +6,7 @@ The comments of params.yaml explain each key to its user; the classes here say w
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -14,7 +14,6 @@ from facerep.errors import FacerepError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # a part that is held out: never everything
 Share = Annotated[float, Field(gt=0, le=1)]  # a part that is used: never nothing
-Pretext = Literal["original", "rotated", "grayscale", "rotated_grayscale"]
 
 
 class Strict(BaseModel):
@@ -152,7 +151,7 @@ class Profile(Strict):
 class Params(Strict):
     """All of params.yaml."""
 
-    pretext: Pretext
+    pretext: str
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     profile: Literal["demo", "lfw", "vggface2"]
     device: Literal["auto", "cpu", "cuda", "mps"]
@@ -161,6 +160,15 @@ class Params(Strict):
     demo: Profile
     lfw: Profile
     vggface2: Profile
+
+    @field_validator("pretext")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        from facerep.pretexts import PRETEXTS  # here: it brings torch, which not every reader of parameters needs
+
+        if name not in PRETEXTS:
+            raise ValueError(f"no such pretext; one of {', '.join(PRETEXTS)}")
+        return name
 
     @property
     def active(self) -> Profile:

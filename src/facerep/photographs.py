@@ -9,6 +9,7 @@ from rich.progress import Progress
 from facerep.archives import read_members
 from facerep.boxes import Box, read_boxes
 from facerep.decode import SUFFIXES
+from facerep.errors import FacerepError
 from facerep.face import Photograph
 
 SPLITS = ("train", "test")
@@ -36,6 +37,13 @@ def boxes_split(name: str) -> str | None:
     return (match[1] or "all") if match else None
 
 
+def raw_files(folder: Path) -> list[Path]:
+    """The files that `download` brought, in order of their names. Raises FacerepError where it has not run."""
+    if not folder.is_dir():
+        raise FacerepError(f"{folder}: not there; run `dvc repro download`, or `dvc pull`.")
+    return sorted(folder.iterdir())
+
+
 def first_pass(archives: Sequence[Path], bar: Progress) -> tuple[Boxes, int]:
     """The boxes, and how many photographs there are. Of the archives, names and box CSVs alone are read.
 
@@ -52,7 +60,7 @@ def first_pass(archives: Sequence[Path], bar: Progress) -> tuple[Boxes, int]:
         return boxes_split(name) is not None
 
     for path in archives:
-        if path.suffix not in _PLAIN:
+        if path.suffix.lower() not in _PLAIN:
             for name, data in read_members(path, wanted):
                 boxes.setdefault(str(boxes_split(name)), {}).update(read_boxes(f"{path}: {name}", data))
         elif (split := boxes_split(path.name)) is not None:
@@ -64,7 +72,7 @@ def first_pass(archives: Sequence[Path], bar: Progress) -> tuple[Boxes, int]:
 def photographs(archives: Sequence[Path], boxes: Boxes) -> Iterator[Photograph]:
     """Every photograph of the archives, in order, with its box if there is one."""
     for path in archives:
-        if path.suffix in _PLAIN:
+        if path.suffix.lower() in _PLAIN:
             continue
         for name, data in read_members(path, lambda name: key_of(name) is not None):
             key = str(key_of(name))

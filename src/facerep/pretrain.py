@@ -1,22 +1,25 @@
 """pretrain: starting weights, made better (or not) by a pretext on unlabelled faces."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from facerep.draws import Draws
+from facerep.errors import FacerepError
 from facerep.files import atomic_folder
-from facerep.models import PretextModel, build_backbone, image_processor, load_backbone
+from facerep.models import PretextModel, build_backbone, image_processor, load_backbone, starting_files
 from facerep.params import Params
 from facerep.params import Pretrain as Settings
 from facerep.pixels import Batch, FacePixels
 from facerep.pretexts import Answer, Pretext, Truth, pretext_named
 from facerep.runtime import Runtime
-from facerep.scratch import discard, run_folder
+from facerep.scratch import discard, held, run_folder
 from facerep.selection import read_selection, stable_order
 from facerep.training import fit, report
 from facerep.transforms import TURN, crop_and_flip, to_float
@@ -72,41 +75,53 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path) -> dict[str, A
         "pretext": pretext.name,
         "parameters": sum(p.numel() for p in backbone.parameters()),
     }
-    scratch, result, splits = None, None, {}
-    if pretext.trains:
-        selection = data / "selection.parquet"
-        rows = hold_out(read_selection(selection, "pretrain"), settings, params.seed)
-        splits = {
-            split: FacePixels(data / "faces", part, profile.model.image_size, settings.memory_mb)
-            for split, part in rows.items()
-        }
-        run = params.model_dump(include={"pretext", "seed", "device", "precision", "threads"})
-        run |= {"model": profile.model.model_dump(), "pretrain": settings.model_dump()}
-        scratch = run_folder("pretrain", run, [selection])
-        result = fit(
-            model, PretextTask(pretext, settings), splits, settings, Runtime.of(params), scratch, curves, "pretrain"
-        )
-    metrics |= report(result, splits, curves, f"Pretraining: {pretext.name}")
-    with atomic_folder(out) as part:
-        model.backbone.save_pretrained(part)
-        image_processor(profile.model.image_size).save_pretrained(part)
+    with ExitStack() as stack:
+        scratch, result, splits = None, None, {}
         if pretext.trains:
-            save_file({name: t.contiguous() for name, t in model.head.state_dict().items()}, part / HEAD)
-    if scratch is not None:
-        discard(scratch)
+            selection = data / "selection.parquet"
+            rows = hold_out(read_selection(selection, "pretrain"), settings, params.seed)
+            size = profile.model.image_size
+            splits = {s: FacePixels(data / "faces", part, size, settings.memory_mb) for s, part in rows.items()}
+            scratch = run_folder("pretrain", _settings(params), [selection, *starting_files(profile.model)])
+            stack.enter_context(held(scratch))
+            task = PretextTask(pretext, settings)
+            result = fit(model, task, splits, settings, Runtime.of(params), scratch, curves, "pretrain")
+        metrics |= report(result, splits, curves, f"Pretraining: {pretext.name}")
+        with atomic_folder(out) as part:
+            model.backbone.save_pretrained(part)
+            image_processor(profile.model.image_size).save_pretrained(part)
+            if pretext.trains:
+                save_file({name: t.contiguous() for name, t in model.head.state_dict().items()}, part / HEAD)
+        if scratch is not None:
+            discard(scratch)
     return metrics
 
 
+def _settings(params: Params) -> dict[str, Any]:
+    """The parameters that the weights depend on, as plain data."""
+    run = params.model_dump(include={"pretext", "seed", "device", "precision", "threads"})
+    return run | {"model": params.active.model.model_dump(), "pretrain": params.active.pretrain.model_dump()}
+
+
 def hold_out(rows: pa.Table, settings: Settings, seed: int) -> dict[str, pa.Table]:
-    """Split the pretraining rows by identity into train, val and test; at least one identity each where there are three."""
+    """Split the pretraining rows by identity into train, val and test, by a stable hash of seed and name.
+
+    Raises FacerepError when there are fewer than three identities, or none is left to train on.
+    """
     names = np.array(sorted(set(rows["identity"].to_pylist())), dtype=object)
     shuffled = [str(name) for name in names[stable_order(names, seed)]]
     n_val = max(1, round(len(shuffled) * settings.val_fraction))
     n_test = max(1, round(len(shuffled) * settings.test_fraction))
+    if n_val + n_test >= len(shuffled):
+        raise FacerepError(
+            f"{len(shuffled)} identities to pretrain on: too few to hold out pretrain.val_fraction = "
+            f"{settings.val_fraction:g} and test_fraction = {settings.test_fraction:g} of them; lower these, or look at "
+            "metrics/select.json for where the others went."
+        )
     parts = {"val": shuffled[:n_val], "test": shuffled[n_val : n_val + n_test], "train": shuffled[n_val + n_test :]}
     identity = rows["identity"]
     return {
-        split: rows.filter(pa.compute.is_in(identity, pa.array(parts[split], pa.string())))
+        split: rows.filter(pc.is_in(identity, pa.array(parts[split], pa.string())))
         for split in ("train", "val", "test")
     }
 

@@ -8,10 +8,13 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from facerep.files import atomic, repository_root, sha256_of
 
@@ -26,6 +29,14 @@ def run_folder(stage: str, settings: dict[str, Any], data: list[Path]) -> Path:
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     root = Path(os.environ.get("FACEREP_SCRATCH") or "scratch")
     return (root if root.is_absolute() else repository_root() / root) / f"{stage}-{digest}"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Have a run's folder to oneself: of two experiments that share a run, the second waits for the first."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        yield
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:

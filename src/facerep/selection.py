@@ -215,4 +215,7 @@ def read_selection(path: str | Path, role: str | None = None) -> pa.Table:
         raise FacerepError(f"role = {role!r}: not known; one of {', '.join(ROLES)}.")
     if not path.is_file():
         raise FacerepError(f"{path}: not there; run `dvc repro select`, or `dvc pull`.")
-    return pq.read_table(path, filters=[("role", "=", role)] if role else None)
+    try:
+        return pq.read_table(path, filters=[("role", "=", role)] if role else None)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise FacerepError(f"{path}: damaged, or no table of ours; run `dvc repro -f select`.") from error

@@ -77,9 +77,7 @@ def fit(
     """
     for split, pixels in splits.items():
         if not len(pixels):
-            raise FacerepError(
-                f"{name}: no photographs to {split} with; look at metrics/select.json for where they went."
-            )
+            raise FacerepError(f"no photographs to {split} with; look at metrics/select.json for where they went.")
     accelerator = accelerator_for(runtime, DataLoaderConfiguration(split_batches=True))
     if settings.batch_size % accelerator.num_processes:
         raise FacerepError(
