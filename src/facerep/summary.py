@@ -28,7 +28,8 @@ def summary(metrics: Path) -> Table:
     params = load_params()
     low, high = evaluate["test"]["accuracy_ci95"]
     roles = select["roles"]
-    table = Table(title=f"facerep: profile {params.profile}, pretext {pretrain['pretext']}, seed {params.seed}")
+    title = f"facerep: profile {params.profile}, pretext {pretrain['pretext']}, seed {params.seed}"
+    table = Table(title=title, show_header=False)
     table.add_column("")
     table.add_column("")
     table.add_row("photographs", f"{crop['photographs']}, {crop['unreadable']['count']} of them unreadable")
