@@ -294,5 +294,5 @@ def test_a_loss_that_is_no_number_is_a_sentence(splits: Splits, tmp_path: Path) 
 def test_an_empty_split_is_a_sentence(data_folder: Path, splits: Splits, tmp_path: Path) -> None:
     rows = read_selection(data_folder / "selection.parquet", "val").slice(0, 0)
     empty = {**splits, "val": FacePixels(data_folder / "faces", rows, 32)}
-    with pytest.raises(FacerepError, match="finetune: no photographs to val with"):
+    with pytest.raises(FacerepError, match="no photographs to val with"):
         run(classifier(), IdentityTask(finetuning()), empty, tmp_path)
