@@ -97,9 +97,9 @@ def imported_modules(path: Path) -> set[str]:
 
 def test_no_module_imports_a_stage_and_there_are_no_circles() -> None:
     for path in sorted((ROOT / "src" / "facerep").glob("*.py")):
-        tree = ast.walk(ast.parse(path.read_text()))
-        names = {a.name for n in tree if isinstance(n, ast.Import) for a in n.names}
-        names |= {str(n.module) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+        names |= {str(n.module) for n in nodes if isinstance(n, ast.ImportFrom)}
         assert not any(name.split(".")[0] == "stages" for name in names)
         assert path.stem not in imported_modules(path), f"{path.name} is in a circle of imports"
 

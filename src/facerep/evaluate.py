@@ -81,10 +81,15 @@ def _outputs(model: nn.Module, pixels: FacePixels, device: torch.device, name: s
     """One output of the model for every photograph, float32 N×D."""
     out = []
     with progress_bar() as bar:
-        for start in bar.track(range(0, len(pixels), BATCH), description=name):
-            batch = pixels.__getitems__(range(start, min(start + BATCH, len(pixels))))
+        for rows in bar.track(_batches(pixels), description=name):
+            batch = pixels.__getitems__(rows)
             out.append(model(normalize(to_float(batch.images.to(device))))[which].float().cpu())
     return torch.cat(out).numpy()
+
+
+def _batches(pixels: FacePixels) -> list[range]:
+    """The rows in their order, at most BATCH at once."""
+    return [range(start, min(start + BATCH, len(pixels))) for start in range(0, len(pixels), BATCH)]
 
 
 def _scores(settings: Settings, seed: int, splits: dict[str, Split], logits: np.ndarray) -> tuple[dict[str, Any], Roc]:
@@ -126,8 +131,8 @@ def _scores(settings: Settings, seed: int, splits: dict[str, Split], logits: np.
 def _raw(pixels: FacePixels, side: int = 32) -> np.ndarray:
     """The photographs as plain vectors, float32 N×3·side², without their mean: what no network has looked at."""
     parts = []
-    for start in range(0, len(pixels), BATCH):
-        images = pixels.__getitems__(range(start, min(start + BATCH, len(pixels)))).images.float()
+    for rows in _batches(pixels):
+        images = pixels.__getitems__(rows).images.float()
         parts.append(torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True).flatten(1))
     raw = torch.cat(parts)
     return (raw - raw.mean(1, keepdim=True)).numpy()

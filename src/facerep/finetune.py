@@ -16,8 +16,8 @@ from facerep.pixels import Batch, FacePixels
 from facerep.runtime import Runtime
 from facerep.scratch import discard, held, run_folder
 from facerep.selection import read_selection
-from facerep.training import fit, report
-from facerep.transforms import crop_and_flip, normalize, to_float
+from facerep.training import fit, photographs, report
+from facerep.transforms import normalize
 
 
 class IdentityTask:
@@ -31,11 +31,7 @@ class IdentityTask:
 
     def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor]:
         """Crop and mirror for training; the truth is the identity, int64 B."""
-        images = to_float(batch.images)
-        if train:
-            images = crop_and_flip(
-                images, batch.samples, draws, min_area=self.settings.min_crop_area, flip=self.settings.flip
-            )
+        images = photographs(batch, draws, self.settings, train)
         return normalize(images), batch.labels
 
     def losses(self, output: Output, truth: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from facerep.pretexts import Answer, Pretext, Truth, pretext_named
 from facerep.runtime import Runtime
 from facerep.scratch import discard, held, run_folder
 from facerep.selection import read_selection, stable_order
-from facerep.training import fit, report
-from facerep.transforms import TURN, crop_and_flip, to_float
+from facerep.training import fit, photographs, report
+from facerep.transforms import TURN
 
 HEAD = "pretext_head.safetensors"  # beside the backbone; transformers does not look at it
 
@@ -39,11 +39,7 @@ class PretextTask:
 
     def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Truth]:
         """Crop and mirror for training; then turn, grey and truth, all on the batch's device."""
-        images = to_float(batch.images)
-        if train:
-            images = crop_and_flip(
-                images, batch.samples, draws, min_area=self.settings.min_crop_area, flip=self.settings.flip
-            )
+        images = photographs(batch, draws, self.settings, train)
         return self.pretext.batch(images, draws.integers(batch.samples, TURN, 4))
 
     def losses(self, output: Answer, truth: Truth) -> Tensor:

@@ -23,6 +23,7 @@ from facerep.pixels import Batch, FacePixels
 from facerep.progress import progress_bar
 from facerep.runtime import Runtime, accelerator_for
 from facerep.scratch import load_state, save_state
+from facerep.transforms import crop_and_flip, to_float
 
 ORDER = 100  # the stream of facerep.draws that shuffles an epoch
 History = list[dict[str, float]]
@@ -42,6 +43,14 @@ class Task(Protocol):
 
     def scores(self, output: Any, truth: Any) -> dict[str, Tensor]:
         """How well each sample was answered, by name, float32 B each."""
+
+
+def photographs(batch: Batch, draws: Draws, settings: params.Training, train: bool) -> Tensor:
+    """The batch's faces as float32 B×3×H×H in [0, 1]; for training cropped and mirrored as `settings` says."""
+    images = to_float(batch.images)
+    if not train:
+        return images
+    return crop_and_flip(images, batch.samples, draws, min_area=settings.min_crop_area, flip=settings.flip)
 
 
 class Fit(NamedTuple):
