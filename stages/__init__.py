@@ -1,5 +1,6 @@
 """One thin script a stage, run as `python -m stages.crop`. Here: what each does around its one call."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,16 +9,30 @@ from typing import Any
 # `dvc exp run --temp` runs a copy of the repository: use the copy's src, not the one that is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+import facerep.stopping  # noqa: F401  # first: it notes which process started this one
+
+# isort: split
 from facerep.errors import FacerepError
-from facerep.files import disk_full_named, write_json
+from facerep.files import disk_full_named, is_main_process, write_json
 from facerep.params import Params, load_params
 
 
 def run(name: str, stage: Callable[[Params], dict[str, Any]]) -> None:
-    """Check params.yaml, run the stage, write metrics/<name>.json; a FacerepError becomes its sentence and exit code 1."""
+    """Check params.yaml, run the stage, write metrics/<name>.json; a FacerepError becomes its sentence and exit code 1.
+
+    Of the processes that a launcher started, the first alone writes.
+    """
+    signal.signal(signal.SIGTERM, _terminated)  # training has its own, which saves
     try:
         with disk_full_named(Path.cwd()):
             metrics = stage(load_params())
-            write_json(f"metrics/{name}.json", metrics)
+            if is_main_process():
+                write_json(f"metrics/{name}.json", metrics)
     except FacerepError as error:
         sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: stopped by Ctrl-C; run the same command again.")
+
+
+def _terminated(*_: object) -> None:
+    raise FacerepError("stopped by SIGTERM; run the same command again.")

@@ -9,6 +9,11 @@ if __name__ == "__main__":
     run(
         "finetune",
         lambda params: finetune(
-            params, Path("data"), Path("models/pretrained"), Path("models/finetuned"), Path("metrics/finetune")
+            params,
+            Path("data"),
+            Path("models/pretrained"),
+            Path("models/finetuned"),
+            Path("metrics/finetune"),
+            Path("speed/finetune.json"),
         ),
     )

@@ -6,4 +6,9 @@ from facerep.pretrain import pretrain
 from stages import run
 
 if __name__ == "__main__":
-    run("pretrain", lambda params: pretrain(params, Path("data"), Path("models/pretrained"), Path("metrics/pretrain")))
+    run(
+        "pretrain",
+        lambda params: pretrain(
+            params, Path("data"), Path("models/pretrained"), Path("metrics/pretrain"), Path("speed/pretrain.json")
+        ),
+    )

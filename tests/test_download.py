@@ -116,6 +116,23 @@ def test_the_mirror_comes_before_any_network(relative: bool, tmp_path: Path, mon
     assert str(tmp_path / "mirror" / "lfw.tgz") in refusal("https://facerep.invalid/sets/lfw.tgz", sha256="0" * 64)
 
 
+@pytest.mark.parametrize(
+    ("named", "folder"),
+    [("elsewhere", "elsewhere"), ("file://{tmp_path}/far", "{tmp_path}/far"), ("gs://bucket/runs", "scratch")],
+)
+def test_transfers_wait_in_the_scratch_folder_and_never_in_a_bucket(
+    named: str, folder: str, serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = serve(tar_of(4 * MIB), drops=[3 * MIB, 0, 0, 0, 0, 0])
+    monkeypatch.setenv("FACEREP_SCRATCH", named.format(tmp_path=tmp_path))
+    refusal(web.url())
+    waiting = Path(folder.format(tmp_path=tmp_path)) / "download"
+    assert [path.name for path in waiting.rglob("*.part")] == ["faces.tar.part"]
+    web.drops = []
+    get(web.url())
+    assert raw() == {"faces.tar": web.content}
+
+
 def test_a_relative_mirror_counts_from_the_root_in_an_experiments_copy(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,8 +43,8 @@ NAMES = ["n000002", "n000007", "n000009"]
 PUBLISHED = {"atto": 3.70, "femto": 5.22, "pico": 9.05, "nano": 15.59, "tiny": 28.59, "small": 50.22, "base": 88.59}
 
 
-def settings(name: str = "atto", drop_path: float = 0.0) -> Model:
-    return Model(name=name, image_size=32, drop_path=drop_path)
+def settings(name: str = "atto") -> Model:
+    return Model(name=name, image_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
 
 
 def test_a_local_folder_gives_its_weights_and_takes_the_settings(folder: Path) -> None:
-    backbone = build_backbone(settings(str(folder), drop_path=0.2), 0)
+    backbone = build_backbone(settings(str(folder)), 0, drop_path=0.2)
     assert_same(backbone, AutoModel.from_pretrained(folder))
     assert backbone.config.drop_path_rate == 0.2
     assert backbone.config.image_size == 32
@@ -182,6 +182,93 @@ def test_biases_norms_and_layer_scales_do_not_decay(folder: Path) -> None:
     assert {name for name in name_of.values() if "layer_scale" in name or name.endswith("bias")} <= kept
 
 
+# layers by the authors' get_num_layer_for_convnext (facebookresearch/ConvNeXt, optim_factory.py); the top one has scale 1
+ATTO_LAYERS = {
+    "embeddings.": 0,
+    "encoder.stages.0.": 1,
+    "encoder.stages.1.": 2,
+    "encoder.stages.2.downsampling_layer.": 3,
+    **{f"encoder.stages.2.layers.{block}.": layer for block, layer in enumerate([3, 3, 3, 4, 4, 4])},
+    "encoder.stages.3.": 5,
+    "layernorm.": 6,
+}
+THREES = [3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10, 10, 11, 11, 11]
+BASE_LAYERS = {
+    "embeddings.": 0,
+    "encoder.stages.0.": 1,
+    "encoder.stages.1.": 2,
+    "encoder.stages.2.downsampling_layer.": 3,
+    **{f"encoder.stages.2.layers.{block}.": layer for block, layer in enumerate(THREES)},
+    "encoder.stages.3.": 12,
+    "layernorm.": 13,
+}
+DEPTHS = {(2, 2, 6, 2): ATTO_LAYERS, (3, 3, 27, 3): BASE_LAYERS}
+
+
+def narrow(depths: tuple[int, ...], kind: str) -> nn.Module:
+    config = ConvNextConfig(depths=list(depths), hidden_sizes=[4, 4, 8, 8], num_labels=3)
+    if kind == "classifier":
+        return ConvNextForImageClassification(config)
+    return PretextModel(ConvNextModel(config), pretext_named("rotated_grayscale").head(8))
+
+
+@pytest.mark.parametrize("kind", ["classifier", "pretext"])
+@pytest.mark.parametrize("depths", DEPTHS)
+def test_the_learning_rate_decays_by_layer_as_in_the_authors_own_code(depths: tuple[int, ...], kind: str) -> None:
+    model, layers = narrow(depths, kind), DEPTHS[depths]
+    top = layers["layernorm."]
+    groups = parameter_groups(model, 0.05, 0.7)
+    found = {id(p): (group["lr_scale"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(found) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        bare = name.removeprefix("convnext.").removeprefix("backbone.")
+        layer = next((layer for prefix, layer in layers.items() if bare.startswith(prefix)), top)
+        scale, decay = found[id(parameter)]
+        assert scale == pytest.approx(0.7 ** (top - layer)), name
+        assert decay == (0.05 if parameter.ndim > 1 else 0.0), name
+    assert len(groups) == 2 * (top + 1)
+
+
+def test_groups_that_agree_are_one_and_come_in_the_same_order_every_time() -> None:
+    model = narrow((2, 2, 6, 2), "classifier")
+    for changes, expected in {
+        (0.05, 1.0): [(1.0, 0.05), (1.0, 0.0)],
+        (0.0, 1.0): [(1.0, 0.0)],
+        (0.0, 0.5): [(0.5**n, 0.0) for n in range(6, -1, -1)],
+        (0.1, 0.5): [(0.5**n, decay) for n in range(6, -1, -1) for decay in (0.1, 0.0)],
+    }.items():
+        groups = parameter_groups(model, *changes)
+        assert [(group["lr_scale"], group["weight_decay"]) for group in groups] == expected
+    place = {id(p): n for n, p in enumerate(model.parameters())}
+    for group in groups:
+        places = [place[id(p)] for p in group["params"]]
+        assert places == sorted(places)
+    torch.optim.AdamW(groups, lr=1.0)  # refuses a weight that stands in two groups
+
+
+def test_what_does_not_decay_is_timms_choice() -> None:
+    """timm 1.0's param_groups_weight_decay for convnext_atto: 41 tensors decay and 87 do not."""
+    with torch.device("meta"):
+        model = ConvNextForImageClassification(
+            ConvNextConfig(depths=[2, 2, 6, 2], hidden_sizes=[40, 80, 160, 320], num_labels=1000)
+        )
+    groups = parameter_groups(model, 0.05)
+    assert [len(group["params"]) for group in groups] == [41, 87]
+    assert [sum(p.numel() for p in group["params"]) for group in groups] == [3_676_080, 19_440]
+
+
+def test_freezing_does_not_change_the_scales_of_what_is_trained() -> None:
+    middle = narrow((2, 2, 6, 2), "classifier")
+    middle.convnext.encoder.stages[1].requires_grad_(False)
+    scales = [group["lr_scale"] for group in parameter_groups(middle, 0.0, 0.5)]
+    assert scales == [0.5**n for n in (6, 5, 3, 2, 1, 0)]
+    model = narrow((2, 2, 6, 2), "classifier")
+    freeze(model, "last_stage")
+    assert {group["lr_scale"] for group in parameter_groups(model, 0.05, 0.5)} == {0.5, 1.0}
+    freeze(model, "head")
+    assert {group["lr_scale"] for group in parameter_groups(model, 0.05, 0.5)} == {1.0}
+
+
 @pytest.mark.parametrize(
     ("trainable", "prefixes"),
     [
@@ -254,7 +341,7 @@ from facerep.models import build_backbone
 from facerep.params import Model
 for name in {names!r}:
     try:
-        build_backbone(Model(name=name, image_size=32, drop_path=0.0), 0)
+        build_backbone(Model(name=name, image_size=32), 0)
     except FacerepError as error:
         print(error)
 """

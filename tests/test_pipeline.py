@@ -8,10 +8,11 @@ import yaml
 from dvc.repo import Repo
 
 ROOT = Path(__file__).parents[1]
-# They say what is refused and what is shown; no byte of an output depends on them.
-NO_DEPENDENCY = {"errors", "params", "progress"}
+# They say what is refused, what is shown and where unfinished work waits; no byte of an output depends on them.
+NO_DEPENDENCY = {"errors", "params", "progress", "scratch", "states", "places", "stopping"}
 STAGES = ("download", "crop", "select", "pretrain", "finetune", "evaluate")
 RUNTIME = ["seed", "device", "precision", "threads"]
+TRAINING = [*RUNTIME, "compile"]
 EXPECTED = {
     "download": {"params": ["demo.download"], "data": [], "outs": ["data/raw", "metrics/download.json"]},
     "crop": {"params": ["demo.crop"], "data": ["data/raw"], "outs": ["data/faces", "metrics/crop.json"]},
@@ -21,17 +22,17 @@ EXPECTED = {
         "outs": ["data/selection.parquet", "metrics/select.json"],
     },
     "pretrain": {
-        "params": ["pretext", *RUNTIME, "demo.model", "demo.pretrain"],
+        "params": ["pretext", *TRAINING, "demo.model", "demo.pretrain"],
         "data": ["data/faces", "data/selection.parquet"],
         "outs": ["models/pretrained", "metrics/pretrain.json", "metrics/pretrain"],
     },
     "finetune": {
-        "params": [*RUNTIME, "demo.model", "demo.finetune"],
+        "params": [*TRAINING, "demo.model", "demo.finetune"],
         "data": ["data/faces", "data/selection.parquet", "models/pretrained"],
         "outs": ["models/finetuned", "metrics/finetune.json", "metrics/finetune"],
     },
     "evaluate": {
-        "params": ["pretext", *RUNTIME, "demo.evaluate"],
+        "params": [*RUNTIME, "demo.evaluate"],
         "data": [
             "data/faces",
             "data/selection.parquet",
@@ -57,10 +58,12 @@ def test_there_are_six_stages(stages: dict) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_what_we_say(stages: dict, name: str) -> None:
     stage, expected = stages[name], EXPECTED[name]
-    assert stage.cmd == f"python -m stages.{name}"
+    assert stage.cmd == f"python -m stages.{name}"  # params.yaml's launcher, where it trains
     assert stage.desc
     params = [key for dep in stage.deps for key in getattr(dep, "params", [])]
-    data = [dep.def_path for dep in stage.deps if not hasattr(dep, "params") and not dep.def_path.endswith(".py")]
+    data = [
+        dep.def_path for dep in stage.deps if not hasattr(dep, "params") and not dep.def_path.endswith((".py", ".c"))
+    ]
     assert sorted(params) == sorted(expected["params"])
     assert sorted(data) == sorted(expected["data"])
     assert sorted(out.def_path for out in stage.outs) == sorted(expected["outs"])
@@ -72,9 +75,12 @@ def test_a_stage_is_what_we_say(stages: dict, name: str) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_code_that_it_imports(stages: dict, name: str) -> None:
-    code = {dep.def_path for dep in stages[name].deps if dep.def_path.endswith(".py")}
+    code = {dep.def_path for dep in stages[name].deps if dep.def_path.endswith((".py", ".c"))}
     modules = imported_modules(ROOT / "stages" / f"{name}.py") - NO_DEPENDENCY
-    assert code == {f"stages/{name}.py", *(f"src/facerep/{module}.py" for module in modules)}
+    expected = {f"stages/{name}.py", *(f"src/facerep/{module}.py" for module in modules)}
+    if "depthwise" in modules:
+        expected.add("src/facerep/depthwise.c")
+    assert code == expected
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -109,7 +115,11 @@ def test_the_top_level_sections() -> None:
     assert text["artifacts"]["pretrained"]["path"] == "models/pretrained"
     assert text["artifacts"]["finetuned"]["path"] == "models/finetuned"
     assert {artifact["type"] for artifact in text["artifacts"].values()} == {"model"}
-    assert text["metrics"] == [f"metrics/{name}.json" for name in STAGES]
+    assert text["metrics"] == [
+        *(f"metrics/{name}.json" for name in STAGES),
+        "speed/pretrain.json",
+        "speed/finetune.json",
+    ]
     assert text["plots"]
 
 

@@ -1,23 +1,34 @@
-"""Each pretext's batch, label, loss and scores against a slow version in plain numpy, one sample at a time."""
+"""Each pretext's batch, label, loss and scores, in all its variants, against a slow version in plain numpy."""
 
 import math
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from facerep.errors import FacerepError
-from facerep.pretexts import PRETEXTS, Answer, PixelDecoder, Pretext, Truth, pretext_named
+from facerep.models import parameter_groups
+from facerep.pixels import FacePixels
+from facerep.pretexts import PRETEXTS, Answer, PixelDecoder, Pretext, PretextHead, Truth, Variant, pretext_named
+from facerep.pretrain import PretextTask
+from facerep.selection import read_selection
+from tests.micro import pretext_model, pretraining, run
+from tests.test_lab import plain_lab
 
 MEAN = np.array([0.485, 0.456, 0.406])[:, None, None]
 STD = np.array([0.229, 0.224, 0.225])[:, None, None]
-BATCH, SIDE = 9, 8
+BATCH, SIDE = 5, 8
 ASKS = {
     "original": (False, False),
     "rotated": (True, False),
     "grayscale": (False, True),
     "rotated_grayscale": (True, True),
 }
+TRAINED = ["rotated", "grayscale", "rotated_grayscale"]
+FORMS = list(product(TRAINED, ["drawn", "all"], ["rgb", "lab"]))
 
 
 @pytest.fixture
@@ -27,18 +38,29 @@ def images() -> torch.Tensor:
 
 @pytest.fixture
 def turns() -> torch.Tensor:
-    return torch.arange(BATCH) % 4
+    return torch.tensor([0, 1, 2, 3, 5])
 
 
-@pytest.fixture
-def answer() -> Answer:
-    """What some network says: turns and pixels."""
+def variant(name: str, **changes: object) -> Pretext:
+    return pretext_named(name, pretraining(**changes))
+
+
+def shown(pretext: Pretext, turns: torch.Tensor) -> list[tuple[int, int]]:
+    """Which photograph is shown in which turn, an input a row."""
+    if pretext.asks_turns and pretext.variant.rotations == "all":
+        return [(n, k) for k in range(4) for n in range(BATCH)]
+    return [(n, int(k) % 4 if pretext.asks_turns else 0) for n, k in enumerate(turns)]
+
+
+def some_answer(pretext: Pretext, inputs: int) -> Answer:
+    """What some network says: turns, colors, and what it has learned to weigh them by."""
     draw = torch.Generator().manual_seed(2)
-    return Answer(torch.randn(BATCH, 4, generator=draw), torch.randn(BATCH, 3, SIDE, SIDE, generator=draw))
-
-
-def asked(pretext: Pretext, answer: Answer) -> Answer:
-    return Answer(answer.turn_logits if pretext.asks_turns else None, answer.pixels if pretext.asks_pixels else None)
+    logits = torch.randn(inputs, 4, generator=draw)
+    channels = 3 if pretext.variant.color_space == "rgb" else 2
+    pixels = torch.randn(inputs, channels, SIDE, SIDE, generator=draw) * (1.0 if channels == 3 else 0.3)
+    both = pretext.asks_turns and pretext.asks_pixels
+    learned = torch.tensor([0.4, -0.7]) if both and pretext.variant.loss_weighting == "uncertainty" else None
+    return Answer(logits if pretext.asks_turns else None, pixels if pretext.asks_pixels else None, learned)
 
 
 def slow_luma(image: np.ndarray) -> np.ndarray:
@@ -46,8 +68,53 @@ def slow_luma(image: np.ndarray) -> np.ndarray:
     return np.stack([luma] * 3)
 
 
+def slow_lab(image: np.ndarray) -> np.ndarray:
+    return np.stack([[plain_lab(image[:, y, x]) for x in range(SIDE)] for y in range(SIDE)]).transpose(2, 0, 1)
+
+
+def slow_rgb(lab: np.ndarray) -> np.ndarray:
+    """Lab to sRGB by the standard's own rounded inverse matrix."""
+    y = (lab[0] + 16) / 116
+    roots = np.stack([y + lab[1] / 500, y, y - lab[2] / 200])
+    xyz = np.where(roots > 6 / 29, roots**3, 3 * (6 / 29) ** 2 * (roots - 4 / 29))
+    xyz *= np.array([0.95047, 1, 1.08883])[:, None, None]
+    inverse = [
+        [3.2404542, -1.5371385, -0.4985314],
+        [-0.9692660, 1.8760108, 0.0415560],
+        [0.0556434, -0.2040259, 1.0572252],
+    ]
+    linear = np.einsum("ij,jyx->iyx", inverse, xyz).clip(0, 1)
+    return np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+
+
+def slow_input(pretext: Pretext, image: np.ndarray) -> np.ndarray:
+    """What the network sees of an upright photograph, in [0, 1]."""
+    if not pretext.asks_pixels:
+        return image
+    return slow_luma(image) if pretext.variant.color_space == "rgb" else np.stack([slow_lab(image)[0] / 100] * 3)
+
+
+def slow_target(pretext: Pretext, image: np.ndarray) -> np.ndarray:
+    """What the network should give back of an upright photograph."""
+    return (image - MEAN) / STD if pretext.variant.color_space == "rgb" else slow_lab(image)[1:] / 110
+
+
 def slow_cross_entropy(logits: np.ndarray, truth: int) -> float:
     return math.log(sum(math.exp(x) for x in logits)) - float(logits[truth])
+
+
+def slow_error(pretext: Pretext, said: np.ndarray, truth: np.ndarray) -> float:
+    """The mean over all values of the squared error, the absolute one, or Huber's loss over its delta."""
+    delta = 1.0 if pretext.variant.color_space == "rgb" else 1 / 110
+    total = 0.0
+    for d in np.abs(said - truth).flatten().tolist():
+        if pretext.variant.reconstruction_loss == "l2":
+            total += d * d
+        elif pretext.variant.reconstruction_loss == "l1" or d >= delta:
+            total += d - (delta / 2 if pretext.variant.reconstruction_loss == "huber" else 0)
+        else:
+            total += d * d / (2 * delta)
+    return total / said.size
 
 
 def slow_psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -58,31 +125,44 @@ def in_range(normalized: np.ndarray) -> np.ndarray:
     return (normalized * STD + MEAN).clip(0, 1)
 
 
-@pytest.mark.parametrize("name", ASKS)
-def test_the_input_is_turned_and_grey_as_the_name_says(name: str, images: torch.Tensor, turns: torch.Tensor) -> None:
-    asks_turns, asks_pixels = ASKS[name]
-    pretext = pretext_named(name)
-    assert (pretext.name, pretext.asks_turns, pretext.asks_pixels) == (name, asks_turns, asks_pixels)
+def slow_losses(
+    pretext: Pretext, images: torch.Tensor, turns: torch.Tensor, answer: Answer
+) -> tuple[np.ndarray, np.ndarray]:
+    """The turn's and the pixels' loss of each input."""
+    turn_losses, pixel_losses = [], []
+    for row, (n, k) in enumerate(shown(pretext, turns)):
+        if answer.turn_logits is not None:
+            turn_losses.append(slow_cross_entropy(answer.turn_logits[row].numpy(), k))
+        if answer.pixels is not None:
+            lying = np.rot90(slow_target(pretext, images[n].numpy()), k, (1, 2))
+            pixel_losses.append(slow_error(pretext, answer.pixels[row].numpy(), lying))
+    return np.array(turn_losses or 0), np.array(pixel_losses or 0)
+
+
+@pytest.mark.parametrize(("name", "rotations", "space"), [("original", "all", "lab"), *FORMS])
+def test_the_input_is_turned_and_grey_as_the_name_says(
+    name: str, rotations: str, space: str, images: torch.Tensor, turns: torch.Tensor
+) -> None:
+    pretext = variant(name, rotations=rotations, color_space=space)
+    assert (pretext.name, pretext.asks_turns, pretext.asks_pixels) == (name, *ASKS[name])
     assert pretext.trains == (name != "original")
     given, truth = pretext.batch(images, turns)
+    rows = shown(pretext, turns)
     assert given.dtype == torch.float32
-    for image, k, out in zip(images.numpy(), turns.tolist(), given.numpy(), strict=True):
-        expected = slow_luma(image) if asks_pixels else image
-        expected = np.rot90(expected, k, (1, 2)) if asks_turns else expected
-        assert np.allclose(out, (expected - MEAN) / STD, atol=1e-5)
-    if asks_turns:
-        assert truth.turns is not None
-        assert torch.equal(truth.turns, turns)
-    else:
-        assert truth.turns is None
-    if asks_pixels:
-        assert truth.pixels is not None
-        assert np.allclose(truth.pixels.numpy(), (images.numpy() - MEAN) / STD, atol=1e-5)
-    else:
-        assert truth.pixels is None
+    assert given.shape == (len(rows), 3, SIDE, SIDE)
+    assert (truth.turns is None, truth.pixels is None) == (not pretext.asks_turns, not pretext.asks_pixels)
+    for row, (n, k) in enumerate(rows):
+        image = images[n].numpy()
+        expected = np.rot90(slow_input(pretext, image), k, (1, 2))
+        assert np.allclose(given[row].numpy(), (expected - MEAN) / STD, atol=2e-5)
+        if truth.turns is not None:
+            assert int(truth.turns[row]) == k
+        if truth.pixels is not None:
+            lying = np.rot90(slow_target(pretext, image), k, (1, 2))
+            assert np.allclose(truth.pixels[row].numpy(), lying, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rotated", "grayscale", "rotated_grayscale"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_label_is_the_turn_one_hot_then_the_upright_original(
     name: str, images: torch.Tensor, turns: torch.Tensor
 ) -> None:
@@ -94,98 +174,178 @@ def test_the_label_is_the_turn_one_hot_then_the_upright_original(
     for n in range(BATCH):
         expected: list[float] = []
         if asks_turns:
-            expected += [float(k == turns[n]) for k in range(4)]
+            expected += [float(k == turns[n] % 4) for k in range(4)]
         if asks_pixels:
             original = (images[n].numpy() - MEAN) / STD
             expected += [original[c, y, x] for c in range(3) for y in range(SIDE) for x in range(SIDE)]
         assert np.allclose(label[n].numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.25])
-@pytest.mark.parametrize("name", ["rotated", "grayscale", "rotated_grayscale"])
-def test_the_loss_is_cross_entropy_plus_weight_times_squared_error_in_the_inputs_frame(
-    name: str, weight: float, images: torch.Tensor, turns: torch.Tensor, answer: Answer
+@pytest.mark.parametrize("kind", ["l2", "l1", "huber"])
+@pytest.mark.parametrize(("name", "rotations", "space"), FORMS)
+def test_the_loss_is_cross_entropy_plus_weight_times_the_pixels_error_in_the_inputs_frame(
+    name: str, rotations: str, space: str, kind: str, images: torch.Tensor, turns: torch.Tensor
 ) -> None:
-    asks_turns, asks_pixels = ASKS[name]
-    pretext = pretext_named(name)
-    _, truth = pretext.batch(images, turns)
-    losses = pretext.losses(asked(pretext, answer), truth, weight)
-    assert answer.turn_logits is not None
-    assert answer.pixels is not None
-    for n in range(BATCH):
-        expected = 0.0
-        if asks_turns:
-            expected += slow_cross_entropy(answer.turn_logits[n].numpy(), int(turns[n]))
-        if asks_pixels:
-            original = (images[n].numpy() - MEAN) / STD
-            lying = np.rot90(original, int(turns[n]), (1, 2)) if asks_turns else original
-            squared = float(((answer.pixels[n].numpy() - lying) ** 2).mean())
-            expected += weight * squared if asks_turns else squared
-        assert float(losses[n]) == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("name", ["rotated", "grayscale", "rotated_grayscale"])
-def test_scores_are_accuracy_and_psnr_by_their_formulas(
-    name: str, images: torch.Tensor, turns: torch.Tensor, answer: Answer
-) -> None:
-    asks_turns, asks_pixels = ASKS[name]
-    pretext = pretext_named(name)
-    _, truth = pretext.batch(images, turns)
-    scores = pretext.scores(asked(pretext, answer), truth)
-    assert set(scores) == ({"accuracy"} if asks_turns else set()) | ({"psnr", "psnr_grey"} if asks_pixels else set())
-    assert answer.turn_logits is not None
-    assert answer.pixels is not None
-    for n in range(BATCH):
-        if asks_turns:
-            said = answer.turn_logits[n].tolist()
-            told = said.index(max(said))
-            assert float(scores["accuracy"][n]) == float(told == turns[n])
-        if asks_pixels:
-            original = images[n].numpy()
-            lying = np.rot90(original, int(turns[n]), (1, 2)) if asks_turns else original
-            psnr = slow_psnr(in_range(answer.pixels[n].numpy()), lying)
-            assert float(scores["psnr"][n]) == pytest.approx(psnr, abs=1e-3)
-            assert float(scores["psnr_grey"][n]) == pytest.approx(slow_psnr(slow_luma(original), original), abs=1e-3)
-
-
-def test_a_perfect_answer_costs_nothing_and_scores_the_most(images: torch.Tensor, turns: torch.Tensor) -> None:
-    pretext = pretext_named("rotated_grayscale")
-    _, truth = pretext.batch(images, turns)
-    assert truth.pixels is not None
-    lying = torch.stack(
-        [torch.from_numpy(np.rot90(p.numpy(), int(k), (1, 2)).copy()) for p, k in zip(truth.pixels, turns, strict=True)]
+    pretext = variant(
+        name, rotations=rotations, color_space=space, reconstruction_loss=kind, reconstruction_weight=0.25
     )
-    perfect = Answer(torch.eye(4)[turns] * 100, lying)
+    given, truth = pretext.batch(images, turns)
+    answer = some_answer(pretext, len(given))
+    turn, pixels = slow_losses(pretext, images, turns, answer)
+    expected = turn + (0.25 if pretext.asks_turns else 1) * pixels
+    losses = pretext.losses(answer, truth)
+    assert losses.dtype == torch.float32
+    assert losses.numpy() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("rotations", ["drawn", "all"])
+@pytest.mark.parametrize("kind", ["l2", "l1", "huber"])
+def test_learned_weights_are_those_of_kendalls_equation_10(
+    kind: str, rotations: str, images: torch.Tensor, turns: torch.Tensor
+) -> None:
+    pretext = variant("rotated_grayscale", rotations=rotations, reconstruction_loss=kind, loss_weighting="uncertainty")
+    given, truth = pretext.batch(images, turns)
+    answer = some_answer(pretext, len(given))
+    sigma_turn, sigma_pixels = math.exp(0.4 / 2), math.exp(-0.7 / 2)  # some_answer's log-variances
+    turn, pixels = slow_losses(pretext, images, turns, answer)
+    expected = turn / sigma_turn**2 + pixels / (2 * sigma_pixels**2) + math.log(sigma_turn) + math.log(sigma_pixels)
+    assert pretext.losses(answer, truth).numpy() == pytest.approx(expected, rel=1e-4)
+    scores = pretext.scores(answer, truth)
+    assert scores["weight_turn"].tolist() == pytest.approx([1 / sigma_turn**2] * len(given))
+    assert scores["weight_pixels"].tolist() == pytest.approx([1 / (2 * sigma_pixels**2)] * len(given))
+
+
+def test_learned_weights_make_the_pixels_loss_the_likelihood_of_a_gaussian(
+    images: torch.Tensor, turns: torch.Tensor
+) -> None:
+    """And they come to rest where its variance is the mean squared error."""
+    pretext = variant("rotated_grayscale", loss_weighting="uncertainty")
+    _, truth = pretext.batch(images, turns)
+    answer = some_answer(pretext, BATCH)
+    assert truth.pixels is not None
+    assert answer.pixels is not None
+    assert answer.turn_logits is not None
+    assert truth.turns is not None
+    # with turns that cost nothing and are certain (s = 0), what is left are the pixels
+    certain = answer._replace(turn_logits=torch.eye(4)[truth.turns] * 100, log_variances=torch.tensor([0.0, -0.7]))
+    gaussian = torch.distributions.Normal(answer.pixels, math.exp(-0.35))
+    expected = -gaussian.log_prob(truth.pixels).mean((1, 2, 3)) - math.log(2 * math.pi) / 2
+    assert torch.allclose(pretext.losses(certain, truth), expected, atol=1e-5)
+
+    squared = (answer.pixels - truth.pixels).square().mean()
+    crossed = torch.nn.functional.cross_entropy(answer.turn_logits, truth.turns)
+    rest = torch.stack([(2 * crossed).log(), squared.log()]).requires_grad_()
+    pretext.losses(answer._replace(log_variances=rest), truth).mean().backward()
+    assert rest.grad is not None
+    assert rest.grad.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_weights_are_learned_only_where_there_are_two_losses(name: str, weighting: str) -> None:
+    head = variant(name, loss_weighting=weighting).head(16)
+    learned = name == "rotated_grayscale" and weighting == "uncertainty"
+    assert ("log_variances" in head.state_dict()) == learned
+    said = head(torch.randn(2, 16, 1, 1), torch.randn(2, 16)).log_variances
+    assert (said is not None) == learned
+    if learned:
+        assert said.tolist() == [0, 0]
+        decaying = [p for group in parameter_groups(head, 0.05) if group["weight_decay"] for p in group["params"]]
+        assert all(p is not head.log_variances for p in decaying)
+
+
+@pytest.mark.parametrize(("name", "rotations", "space"), FORMS)
+def test_scores_are_accuracy_and_psnr_by_their_formulas(
+    name: str, rotations: str, space: str, images: torch.Tensor, turns: torch.Tensor
+) -> None:
+    pretext = variant(name, rotations=rotations, color_space=space)
+    given, truth = pretext.batch(images, turns)
+    answer = some_answer(pretext, len(given))
+    scores = pretext.scores(answer, truth)
+    expected: dict[str, list[float]] = {measure: [] for measure in scores}
+    asks_turns, asks_pixels = ASKS[name]
+    assert set(scores) == ({"accuracy"} if asks_turns else set()) | ({"psnr", "psnr_grey"} if asks_pixels else set())
+    for row, (n, k) in enumerate(shown(pretext, turns)):
+        original = images[n].numpy()
+        if answer.turn_logits is not None:
+            said = answer.turn_logits[row].tolist()
+            expected["accuracy"].append(float(said.index(max(said)) == k))
+        if answer.pixels is not None:
+            upright = np.rot90(answer.pixels[row].numpy(), -k, (1, 2))
+            if space == "rgb":
+                back, grey = in_range(upright), slow_luma(original)
+            else:
+                light = slow_lab(original)[:1]
+                back, grey = slow_rgb(np.concatenate([light, 110 * upright])), slow_rgb(light * [[[1]], [[0]], [[0]]])
+            expected["psnr"].append(slow_psnr(back, original))
+            expected["psnr_grey"].append(slow_psnr(grey, original))
+    for measure, values in scores.items():
+        assert values.dtype == torch.float32
+        assert values.tolist() == pytest.approx(expected[measure], abs=2e-3)
+
+
+@pytest.mark.parametrize(("rotations", "space"), [*product(["drawn", "all"], ["rgb", "lab"])])
+def test_a_perfect_answer_costs_nothing_and_scores_the_most(
+    rotations: str, space: str, images: torch.Tensor, turns: torch.Tensor
+) -> None:
+    pretext = variant("rotated_grayscale", rotations=rotations, color_space=space)
+    _, truth = pretext.batch(images, turns)
+    rows = shown(pretext, turns)
+    lying = [np.rot90(slow_target(pretext, images[n].numpy()), k, (1, 2)) for n, k in rows]
+    told = torch.eye(4)[[k for _, k in rows]] * 100
+    perfect = Answer(told, torch.tensor(np.stack(lying), dtype=torch.float32))
     assert float(pretext.losses(perfect, truth).max()) < 1e-6
     scores = pretext.scores(perfect, truth)
-    assert scores["accuracy"].tolist() == [1.0] * BATCH
-    assert scores["psnr"].tolist() == pytest.approx([60.0] * BATCH)
+    assert scores["accuracy"].tolist() == [1.0] * len(rows)
+    assert scores["psnr"].tolist() == pytest.approx([60.0] * len(rows))
     # with every turn told rightly, the pixels come back upright
-    assert torch.allclose(pretext.upright(perfect), images, atol=1e-5)
+    upright = pretext.upright(perfect, truth)
+    for row, (n, _) in enumerate(rows):
+        assert torch.allclose(upright[row], images[n], atol=3e-5)
 
 
-def test_upright_follows_the_networks_own_turn_not_the_true_one(answer: Answer) -> None:
+@pytest.mark.parametrize("space", ["rgb", "lab"])
+def test_upright_follows_the_networks_own_turn_not_the_true_one(
+    space: str, images: torch.Tensor, turns: torch.Tensor
+) -> None:
+    pretext = variant("rotated_grayscale", color_space=space)
+    answer = some_answer(pretext, BATCH)
     assert answer.turn_logits is not None
     assert answer.pixels is not None
-    got = pretext_named("rotated_grayscale").upright(answer)
+    got = pretext.upright(answer, pretext.batch(images, turns)[1])
+    assert not torch.equal(answer.turn_logits.argmax(1), turns % 4)
     for n in range(BATCH):
-        told = int(answer.turn_logits[n].argmax())
-        expected = np.rot90(in_range(answer.pixels[n].numpy()), -told, (1, 2))
-        assert np.allclose(got[n].numpy(), expected, atol=1e-6)
+        lying = answer.pixels[n].numpy()
+        if space == "rgb":
+            colored = in_range(lying)
+        else:
+            light = np.rot90(slow_lab(images[n].numpy())[:1], int(turns[n]), (1, 2))
+            colored = slow_rgb(np.concatenate([light, 110 * lying]))
+        expected = np.rot90(colored, -int(answer.turn_logits[n].argmax()), (1, 2))
+        assert np.allclose(got[n].numpy(), expected, atol=3e-5)
 
 
-def test_upright_of_grayscale_leaves_the_pixels_where_they_are(answer: Answer) -> None:
+def test_upright_of_grayscale_leaves_the_pixels_where_they_are(images: torch.Tensor, turns: torch.Tensor) -> None:
+    pretext = pretext_named("grayscale")
+    answer = some_answer(pretext, BATCH)
     assert answer.pixels is not None
-    got = pretext_named("grayscale").upright(Answer(None, answer.pixels))
+    got = pretext.upright(answer, pretext.batch(images, turns)[1])
     assert np.allclose(got.numpy(), in_range(answer.pixels.numpy()), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", PRETEXTS)
-def test_the_head_answers_what_is_asked_and_in_the_right_shapes(name: str) -> None:
-    pretext = pretext_named(name)
+@pytest.mark.parametrize(("name", "space"), [*product(PRETEXTS, ["rgb", "lab"])])
+def test_the_head_answers_what_is_asked_and_in_the_right_shapes(name: str, space: str) -> None:
+    pretext = variant(name, color_space=space)
     said = pretext.head(16)(torch.randn(2, 16, 2, 2), torch.randn(2, 16))
+    shape = (2, 3 if space == "rgb" else 2, 64, 64)
     assert (None if said.turn_logits is None else said.turn_logits.shape) == ((2, 4) if pretext.asks_turns else None)
-    assert (None if said.pixels is None else said.pixels.shape) == ((2, 3, 64, 64) if pretext.asks_pixels else None)
+    assert (None if said.pixels is None else said.pixels.shape) == (shape if pretext.asks_pixels else None)
+
+
+def test_the_weights_have_the_names_that_published_models_have() -> None:
+    names = {"turns.weight", "turns.bias"}
+    names |= {f"pixels.layers.{n}.{part}" for n in (0, 3) for part in ("weight", "bias")}
+    assert set(PretextHead(16, turns=True, pixels=3).state_dict()) == names
 
 
 def test_the_decoder_has_the_weights_that_its_docstring_counts() -> None:
@@ -209,10 +369,46 @@ def test_the_decoder_sends_each_patch_to_its_own_place() -> None:
     assert not changed[:, :32].any()
 
 
+def test_the_defaults_are_what_they_were() -> None:
+    """FaceDataset's published label is of them."""
+    assert Variant.of(pretraining()) == Variant() == pretext_named("rotated").variant
+    assert Variant.of(pretraining(rotations="all", reconstruction_weight=3.0)) == Variant(
+        "all", "rgb", "l2", "fixed", 3
+    )
+
+
 def test_an_unknown_pretext_is_named_with_those_that_are_known() -> None:
     with pytest.raises(FacerepError, match=r"pretext = 'grayscal'.*original, rotated, grayscale, rotated_grayscale"):
         pretext_named("grayscal")
 
 
 def test_a_truth_of_nothing_is_the_baselines(images: torch.Tensor, turns: torch.Tensor) -> None:
-    assert pretext_named("original").batch(images, turns)[1] == Truth(None, None)
+    assert pretext_named("original").batch(images, turns)[1] == Truth()
+
+
+def test_all_variants_at_once_are_learned_and_their_weights_reported(
+    data_folder: Path, tmp_path: Path, fresh_accelerate: Callable[[], None]
+) -> None:
+    """Through the training loop: the measures that metrics/pretrain.json holds."""
+    rows = read_selection(data_folder / "selection.parquet", "pretrain")
+    parts = {"train": rows.slice(0, 48), "val": rows.slice(48)}
+    splits = {split: FacePixels(data_folder / "faces", part, 32, 64) for split, part in parts.items()}
+    settings = pretraining(
+        rotations="all",
+        color_space="lab",
+        reconstruction_loss="huber",
+        loss_weighting="uncertainty",
+        epochs=4,
+        learning_rate=0.01,
+    )
+    pretext = pretext_named("rotated_grayscale", settings)
+    model = pretext_model("rotated_grayscale")
+    torch.manual_seed(0)
+    model.head = pretext.head(16)
+    history = run(model, PretextTask(pretext, settings), splits, tmp_path, settings).history
+    measures = {"loss", "accuracy", "psnr", "psnr_grey", "weight_turn", "weight_pixels"}
+    assert {key.removeprefix("val/") for key in history[0] if key.startswith("val/")} == measures
+    assert history[-1]["val/loss"] < history[0]["val/loss"]
+    assert history[-1]["val/psnr"] > history[0]["val/psnr"] + 0.5
+    assert history[-1]["val/weight_pixels"] > 0.55  # it starts at 1/2, and colors turn out the surer task
+    assert history[0]["val/psnr_grey"] == history[-1]["val/psnr_grey"]

@@ -80,7 +80,7 @@ def test_the_same_faces_are_the_same_bytes(tmp_path: Path) -> None:
 def test_a_reader_goes_through_pickle(tmp_path: Path) -> None:
     places = write(tmp_path / "faces", 1)
     reader = ShardReader(tmp_path / "faces")
-    assert reader.read(*places[3]) == FACES[3][1]  # mapped now: a map cannot be pickled
+    assert reader.read(*places[3]) == FACES[3][1]  # open now: a file cannot be pickled
     assert pickle.loads(pickle.dumps(reader)).read(*places[4]) == FACES[4][1]
 
 

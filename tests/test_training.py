@@ -1,5 +1,6 @@
-"""The loop: the same bits again, also after a stop; the epoch that val chooses; one step by hand."""
+"""The loop: the same bits again, also after a stop anywhere; the epoch that val chooses; one step by hand."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,27 +10,51 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from facerep.batches import EpochBatches, Share
+from facerep.convnext import SampleDropPath
 from facerep.draws import Draws
 from facerep.errors import FacerepError
 from facerep.finetune import IdentityTask
 from facerep.models import freeze
-from facerep.params import Finetune
 from facerep.pixels import Batch, FacePixels
+from facerep.places import Folder
 from facerep.pretexts import pretext_named
 from facerep.pretrain import PretextTask
-from facerep.scratch import load_state
 from facerep.selection import read_selection
-from facerep.training import EpochOrder, Fit
-from tests.micro import RUNTIME, Splits, bits, classifier, curves_of, finetuning, pretext_model, pretraining, run
+from facerep.states import Store
+from tests.micro import (
+    RUNTIME,
+    Splits,
+    Watched,
+    bits,
+    classifier,
+    curves_of,
+    finetuning,
+    fresh_state,
+    kept,
+    pretext_model,
+    pretraining,
+    run,
+    splits_of,
+    task_of,
+    terminate,
+)
+
+EVERY_STEP = RUNTIME._replace(save_every_s=1e-9)
+# what else there is to a step, each by itself; drop_path is the model's
+EXTRAS: dict[str, Any] = {
+    "mixup": 0.4,
+    "ema_decay": 0.5,
+    "color_jitter": 0.4,
+    "accumulation_steps": 2,
+    "layer_decay": 0.7,
+}
 
 
 @pytest.fixture(scope="module")
 def splits(data_folder: Path) -> Splits:
     """The labelled faces: 16 to train, 8 for val, 8 for test; 32 px."""
-    return {
-        role: FacePixels(data_folder / "faces", read_selection(data_folder / "selection.parquet", role), 32, 64)
-        for role in ("train", "val", "test")
-    }
+    return splits_of(data_folder)
 
 
 @pytest.fixture(scope="module")
@@ -45,106 +70,230 @@ def _fresh(fresh_accelerate: Callable[[], None]) -> None:
     """Each test sets device, precision and threads for itself."""
 
 
-class Stopped(IdentityTask):
-    """Whose user presses Ctrl-C in the middle of the second epoch."""
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
-    def __init__(self, settings: Finetune, after: int) -> None:
-        super().__init__(settings)
-        self.after = after
 
-    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor]:
-        self.after -= train
-        if self.after < 0:
-            raise KeyboardInterrupt
-        return super().prepare(batch, draws, train)
+def saved(place: Path) -> dict[str, Any] | None:
+    """The newest state of a run that lay at `place`."""
+    return Store("finetune-0", Folder(place / "scratch")).load()
+
+
+# The same bits
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_same_run_gives_the_same_bits(precision: str, splits: Splits, tmp_path: Path) -> None:
-    """Whatever torch's own generator has been used for before."""
-    runtime = RUNTIME._replace(precision=precision, threads=2)
-    results: list[tuple[Fit, dict[str, bytes], dict[str, bytes]]] = []
+@pytest.mark.parametrize("extras", [{}, EXTRAS], ids=["plain", "all"])
+def test_the_same_run_gives_the_same_bits(
+    extras: dict[str, Any], precision: str, splits: Splits, tmp_path: Path
+) -> None:
+    """Whatever torch's own generator has been used for before; with all that there is to a step, too."""
+    runtime = RUNTIME._replace(precision=precision, threads=1 if extras else 2)
+    results: list[tuple[Any, ...]] = []
     for place in ("a", "b"):
         model = classifier()
         torch.manual_seed(len(results))
-        settings = finetuning(epochs=2)
-        got = run(model, IdentityTask(settings), splits, tmp_path / place, settings, runtime)
-        results.append((got, bits(model), curves_of(tmp_path / place / "curves")))
+        settings = finetuning(epochs=2, **extras)
+        got = run(model, task_of(settings, splits), splits, tmp_path / place, settings, runtime)
+        results.append((kept(got), bits(model), curves_of(tmp_path / place / "curves")))
     assert "plots/metrics/val/accuracy.tsv" in results[0][2]
     assert results[0] == results[1]
 
 
 def test_another_seed_gives_another_run(splits: Splits, tmp_path: Path) -> None:
     one, other = classifier(), classifier()
-    run(one, IdentityTask(finetuning()), splits, tmp_path / "a")
-    run(other, IdentityTask(finetuning()), splits, tmp_path / "b", runtime=RUNTIME._replace(seed=1))
+    run(one, task_of(finetuning(), splits), splits, tmp_path / "a")
+    run(other, task_of(finetuning(), splits), splits, tmp_path / "b", runtime=RUNTIME._replace(seed=1))
     assert bits(one) != bits(other)
 
 
-@pytest.mark.parametrize("after", [2, 3, 4, 5])
-def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bits(after: int, splits: Splits, tmp_path: Path) -> None:
-    """Two steps an epoch: stopped at the start or in the middle of the second epoch or the third."""
-    undisturbed = classifier()
-    expected = run(undisturbed, IdentityTask(finetuning()), splits, tmp_path / "a")
+def test_all_that_there_is_to_a_step_has_an_effect(splits: Splits, tmp_path: Path) -> None:
+    """Else the tests of what must not change could not fail."""
+    trained: dict[str, dict[str, bytes]] = {}
+    for name in ("", "drop_path", *EXTRAS):
+        settings = finetuning(epochs=2, **({name: EXTRAS[name]} if name in EXTRAS else {}))
+        model = classifier(drop_path=0.5 if name == "drop_path" else 0.0)
+        run(model, task_of(settings, splits), splits, tmp_path / f"place-{name}", settings)
+        trained[name] = bits(model)
+    assert [name for name in trained if name and trained[name] == trained[""]] == []
 
-    with pytest.raises(KeyboardInterrupt):
-        run(classifier(), Stopped(finetuning(), after), splits, tmp_path / "b")
-    state = load_state(tmp_path / "b" / "scratch")
-    assert state is not None
-    assert len(state["history"]) == after // 2
-    again = classifier(seed=9)  # whatever it starts from: the state holds the weights
+
+class Noting(IdentityTask):
+    """Notes what goes into the network for each sample in each epoch: the pixels and which blocks it takes."""
+
+    def __init__(self, settings: Any, splits: Splits, model: nn.Module) -> None:
+        super().__init__(settings, splits["train"])
+        self.model = model
+        self.noted: dict[tuple[int, int], bytes] = {}
+
+    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Any]:
+        inputs, truth = super().prepare(batch, draws, train)
+        self.now = (batch.samples.tolist(), inputs) if train else ([], inputs)
+        return inputs, truth
+
+    def losses(self, output: Any, truth: Any) -> Tensor:
+        samples, inputs = self.now
+        masks = [m.kept for m in self.model.modules() if isinstance(m, SampleDropPath)]
+        for n, sample in enumerate(samples):
+            epoch = sum(1 for key in self.noted if key[1] == sample)
+            drawn = torch.tensor([float(mask[n]) for mask in masks if mask is not None])
+            self.noted[epoch, sample] = inputs[n].numpy().tobytes() + drawn.numpy().tobytes()
+        return super().losses(output, truth)
+
+
+def test_what_a_sample_meets_depends_on_seed_epoch_and_sample_alone(splits: Splits, tmp_path: Path) -> None:
+    """Not on the batch that it is in, nor on the part of it: crop, mirror, colors, mixing and drop path."""
+    met: dict[str, dict[tuple[int, int], bytes]] = {}
+    for name, changes, seed in [
+        ("a", {"batch_size": 8}, 0),
+        ("b", {"batch_size": 6}, 0),
+        ("c", {"batch_size": 16, "accumulation_steps": 3}, 0),
+        ("d", {"batch_size": 8}, 1),
+    ]:
+        settings = finetuning(mixup=0.4, color_jitter=0.4, **changes)
+        model = classifier(drop_path=0.5)
+        task = Noting(settings, splits, model)
+        run(model, task, splits, tmp_path / name, settings, RUNTIME._replace(seed=seed))
+        met[name] = task.noted
+    assert len(met["a"]) == 3 * 16
+    assert met["a"] == met["b"] == met["c"]
+    assert len(set(met["a"].values())) == 3 * 16, "another epoch and another sample meet something else"
+    assert not set(met["a"].values()) & set(met["d"].values()), "and so does another seed"
+
+
+def test_each_epoch_meets_every_row_once_in_an_order_of_its_own(splits: Splits, tmp_path: Path) -> None:
+    """Seen from inside the loop, so that nothing between the sampler and the task can change it."""
+    settings = finetuning(batch_size=6)
+    task = Watched(task_of(settings, splits))
+    run(classifier(), task, splits, tmp_path, settings)
+    seen = [sample for samples in task.trained() for sample in samples]
+    epochs = [seen[start : start + 16] for start in (0, 16, 32)]
+    assert len(seen) == 48
+    assert all(sorted(epoch) == list(range(16)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    order = EpochBatches(16, 6, Share(), seed=0)
+    assert [list(order.order(n)) for n in range(3)] == epochs
+    assert [len(samples) for samples in task.trained()] == [6, 5, 5] * 3
+
+
+# Stopped anywhere: two epochs of three steps in two parts each, then val in two batches and test in one
+
+
+@pytest.fixture(scope="module")
+def few(data_folder: Path) -> Splits:
+    """As many as three uneven batches of at most 5 need."""
+    return splits_of(data_folder, train=13, val=8, test=3)
+
+
+STOPPED = finetuning(epochs=2, batch_size=5, **EXTRAS)
+ORDER_OF_BATCHES = ([True] * 6 + [False] * 3) * 2  # whether it is trained on
+
+
+@pytest.fixture(scope="module")
+def undisturbed(few: Splits, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What comes of the run when nobody stops it."""
+    fresh_state()
+    place = tmp_path_factory.mktemp("undisturbed")
+    model, task = classifier(), Watched(task_of(STOPPED, few))
+    result = run(model, task, few, place, STOPPED, EVERY_STEP)
+    assert [train for train, _ in task.batches] == ORDER_OF_BATCHES
+    return {"kept": kept(result), "bits": bits(model), "curves": curves_of(place / "curves"), "trained": task.trained()}
+
+
+def gone_on(few: Splits, place: Path, undisturbed: dict[str, Any], steps: int) -> None:
+    """The next run ends as if nothing had been, and begins with the step after the `steps` that are done."""
+    model = classifier(seed=9 if steps else 0)  # whatever it starts from: the state has the weights
+    task = Watched(task_of(STOPPED, few))
     torch.manual_seed(77)
-    got = run(again, IdentityTask(finetuning()), splits, tmp_path / "b")
-    assert got == expected
+    result = run(model, task, few, place, STOPPED)
+    assert task.trained() == undisturbed["trained"][2 * steps :]
+    assert kept(result) == undisturbed["kept"]
+    assert bits(model) == undisturbed["bits"]
+    assert curves_of(place / "curves") == undisturbed["curves"]
+
+
+@pytest.mark.parametrize("at", range(18))
+def test_a_run_that_died_anywhere_goes_on_after_the_last_step(
+    at: int, few: Splits, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """At each batch, trained on or scored, with all extras on and a state saved after each step."""
+    with pytest.raises(KeyboardInterrupt):
+        run(classifier(), Watched(task_of(STOPPED, few), 0, at, interrupt), few, tmp_path, STOPPED, EVERY_STEP)
+    steps = sum(ORDER_OF_BATCHES[:at]) // 2
+    state = saved(tmp_path)
+    assert (state is None) if steps == 0 else (state is not None and state["epoch"] * 3 + state["step"] == steps)
+    gone_on(few, tmp_path, undisturbed, steps)
+
+
+@pytest.mark.parametrize("at", [0, 1, 6, *range(9, 18)])
+def test_a_stop_that_was_asked_for_anywhere_is_a_sentence_and_the_run_goes_on(
+    at: int, few: Splits, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """The step is ended, what is scored is not; the state is saved at once, although it is not yet time to."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    task = Watched(task_of(STOPPED, few), 0, at, terminate)
+    steps = -(-sum(ORDER_OF_BATCHES[: at + 1]) // 2)
+    epoch = at // 9
+    with pytest.raises(
+        FacerepError,
+        match=rf"^stopped by SIGTERM in epoch {epoch + 1}, after {steps - 3 * epoch} of 3 steps; the state is saved: "
+        r"run the same command again to go on\.$",
+    ):
+        run(classifier(), task, few, tmp_path, STOPPED)
+    assert len(task.trained()) == 2 * steps
+    assert len(task.batches) - 1 <= at + (at % 9 < 6), "nothing is scored any more"
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    gone_on(few, tmp_path, undisturbed, steps)
+
+
+def test_a_run_that_dies_again_and_again_ends_all_the_same(
+    few: Splits, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every time at its fifth batch, of which an epoch's end takes three."""
+    for _ in range(10):
+        task = Watched(task_of(STOPPED, few), 0, 4, interrupt)
+        try:
+            run(classifier(), task, few, tmp_path, STOPPED, EVERY_STEP)
+            break
+        except KeyboardInterrupt:
+            assert len(task.batches) == 5
+    gone_on(few, tmp_path, undisturbed, 6)
+
+
+@pytest.mark.parametrize("at", [4, 5, 6, 8, 9])
+def test_without_a_state_in_the_epoch_it_goes_on_from_the_one_before(at: int, splits: Splits, tmp_path: Path) -> None:
+    """Two steps, then val and test in a batch each; stopped at the start or in the middle of an epoch or its scoring."""
+    undisturbed, task = classifier(), Watched(task_of(finetuning(), splits))
+    expected = run(undisturbed, task, splits, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        run(classifier(), Watched(task_of(finetuning(), splits), 0, at, interrupt), splits, tmp_path / "b")
+    state = saved(tmp_path / "b")
+    assert state is not None
+    assert len(state["history"]) == at // 4
+    again, going_on = classifier(seed=9), Watched(task_of(finetuning(), splits))
+    torch.manual_seed(77)
+    got = run(again, going_on, splits, tmp_path / "b")
+    assert kept(got) == kept(expected)
+    assert going_on.trained() == task.trained()[2 * (at // 4) :]
     assert bits(again) == bits(undisturbed)
     assert curves_of(tmp_path / "b" / "curves") == curves_of(tmp_path / "a" / "curves")
 
 
 def test_a_run_that_had_ended_is_not_trained_again(splits: Splits, tmp_path: Path) -> None:
     first, again = classifier(), classifier(seed=9)
-    expected = run(first, IdentityTask(finetuning()), splits, tmp_path)
-    assert run(again, Stopped(finetuning(), 0), splits, tmp_path) == expected
+    expected = run(first, task_of(finetuning(), splits), splits, tmp_path)
+    got = run(again, Watched(task_of(finetuning(), splits), 0, 0, interrupt), splits, tmp_path)
+    assert kept(got) == kept(expected)
     assert bits(again) == bits(first)
 
 
 def test_stopped_before_the_first_epoch_ended_it_starts_anew(splits: Splits, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(classifier(), Stopped(finetuning(), 1), splits, tmp_path)
-    assert load_state(tmp_path / "scratch") is None
+        run(classifier(), Watched(task_of(finetuning(), splits), 0, 1, interrupt), splits, tmp_path)
+    assert saved(tmp_path) is None
 
 
-def test_each_epoch_meets_every_row_once_in_an_order_of_its_own(splits: Splits, tmp_path: Path) -> None:
-    """Seen from inside the loop, so that nothing between the sampler and the task can change it."""
-    seen: list[int] = []
-
-    class Watching(IdentityTask):
-        def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor]:
-            if train:
-                seen.extend(batch.samples.tolist())
-            return super().prepare(batch, draws, train)
-
-    run(classifier(), Watching(finetuning(batch_size=6)), splits, tmp_path, finetuning(batch_size=6))
-    epochs = [seen[start : start + 16] for start in (0, 16, 32)]
-    assert len(seen) == 48
-    assert all(sorted(epoch) == list(range(16)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-    for n, epoch in enumerate(epochs):
-        order = EpochOrder(16, seed=0)
-        order.set_epoch(n)
-        assert list(order) == epoch
-
-
-@pytest.mark.parametrize("rows", [1, 2, 17, 1000])
-def test_an_order_covers_each_row_once(rows: int) -> None:
-    order = EpochOrder(rows, seed=4)
-    first = list(order)
-    assert len(order) == rows
-    assert sorted(first) == list(range(rows))
-    assert list(order) == first
-    order.set_epoch(1)
-    if rows > 2:
-        assert list(order) != first
-        assert list(EpochOrder(rows, seed=5)) != first
+# What is learned, by hand and by plain passes
 
 
 @pytest.mark.parametrize(("largest", "val"), [(True, [0.2, 0.9, 0.9, 0.1]), (False, [0.8, 0.1, 0.1, 0.9])])
@@ -160,17 +309,17 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
         monitor = "said"
 
         def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor]:
-            self.train = train
+            self.for_training = train
             return super().prepare(batch, draws, train)
 
         def scores(self, output: Any, truth: Tensor) -> dict[str, Tensor]:
-            if not self.train:
+            if not self.for_training:
                 noted.append(bits(model))
-            value = 0.5 if self.train else next(said)
+            value = 0.5 if self.for_training else next(said)
             return {"said": torch.full((len(truth),), value)}
 
     settings = finetuning(epochs=4)
-    task = Scripted(settings)
+    task = Scripted(settings, splits["train"])
     task.largest = largest
     got = run(model, task, splits, tmp_path, settings)
     assert [row["val/said"] for row in got.history] == pytest.approx(val)
@@ -180,10 +329,48 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
     assert len({tuple(weights.items()) for weights in noted}) == 4
 
 
+@pytest.mark.parametrize(("rows", "batch_size"), [(16, 8), (17, 6)])
+def test_parts_of_a_batch_give_what_the_whole_gives(
+    rows: int, batch_size: int, data_folder: Path, tmp_path: Path
+) -> None:
+    """Uneven ones too, and with all that is drawn; up to the rounding of sums."""
+    few = splits_of(data_folder, train=rows, val=8)
+    histories = []
+    for parts in (1, 2, 3):
+        settings = finetuning(batch_size=batch_size, accumulation_steps=parts, mixup=0.4, clip_norm=0.1)
+        model, task = classifier(), Watched(task_of(settings, few))
+        histories.append(run(model, task, few, tmp_path / str(parts), settings).history)
+        assert len(task.trained()) == parts * 3 * -(-rows // batch_size)
+        assert max(map(len, task.trained())) == -(-batch_size // parts)
+    for history in histories[1:]:
+        for got, expected in zip(history, histories[0], strict=True):
+            assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_speed_is_that_of_all_parts_of_a_run_together(splits: Splits, tmp_path: Path) -> None:
+    """48 photographs, 30 ms of pause before each of the 6 steps at least."""
+    task = task_of(finetuning(), splits)
+    with pytest.raises(FacerepError, match="stopped by SIGTERM"):
+        run(classifier(), Watched(task, 0.03, 4, terminate), splits, tmp_path)
+    first = saved(tmp_path)
+    assert first is not None
+    assert first["photographs"] == 24
+    assert first["seconds"] > 3 * 0.03
+    speed = run(classifier(), Watched(task, 0.03), splits, tmp_path).speed
+    assert speed["training_s"] > first["seconds"] + 3 * 0.03
+    assert speed["images_per_s"] * speed["training_s"] == pytest.approx(48)
+    assert {name: speed[name] for name in ("device", "precision", "processes")} == {
+        "device": "cpu",
+        "precision": "fp32",
+        "processes": 1,
+    }
+    assert speed["peak_memory_mb"] > 10
+
+
 def test_history_holds_what_a_plain_pass_over_the_split_gives(splits: Splits, tmp_path: Path) -> None:
     settings = finetuning(epochs=1, warmup_epochs=0)
     model = classifier(drop_path=0.0)
-    row = run(model, IdentityTask(settings), splits, tmp_path, settings).history[0]
+    row = run(model, task_of(settings, splits), splits, tmp_path, settings).history[0]
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     for split in ("val", "test"):
         batch = splits[split].__getitems__(range(8))
@@ -203,12 +390,12 @@ def test_the_first_steps_are_adamws_by_hand(splits: Splits, tmp_path: Path) -> N
         epochs=1, batch_size=8, warmup_epochs=0, schedule="linear", min_crop_area=1.0, flip=False, clip_norm=0.5
     )
     model = classifier(drop_path=0.0)
-    run(model, IdentityTask(settings), splits, tmp_path, settings)
+    run(model, task_of(settings, splits), splits, tmp_path, settings)
 
     hand = classifier(drop_path=0.0).train()
     first = {name: torch.zeros_like(p) for name, p in hand.named_parameters()}
     second = {name: torch.zeros_like(p) for name, p in hand.named_parameters()}
-    order = list(EpochOrder(16, seed=0))
+    order = EpochBatches(16, 8, Share(), seed=0).order(0).tolist()
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     for step in (1, 2):
         batch = splits["train"].__getitems__(order[8 * (step - 1) : 8 * step])
@@ -239,7 +426,9 @@ def test_the_learning_rate_rises_to_its_peak_and_follows_the_schedule(
     schedule: str, last: float, splits: Splits, tmp_path: Path
 ) -> None:
     settings = finetuning(schedule=schedule)
-    rates = [row["learning_rate"] for row in run(classifier(), IdentityTask(settings), splits, tmp_path, settings)[0]]
+    rates = [
+        row["learning_rate"] for row in run(classifier(), task_of(settings, splits), splits, tmp_path, settings).history
+    ]
     assert rates[0] == pytest.approx(0.003)  # warmed up after one epoch
     assert rates[1] == pytest.approx(0.003 if schedule == "constant" else 0.0015)  # half of the way
     assert rates[2] == pytest.approx(last, abs=1e-9)
@@ -247,14 +436,14 @@ def test_the_learning_rate_rises_to_its_peak_and_follows_the_schedule(
 
 def test_identities_are_learned(splits: Splits, tmp_path: Path) -> None:
     settings = finetuning(epochs=15, learning_rate=0.02, flip=False)
-    history = run(classifier(drop_path=0.0), IdentityTask(settings), splits, tmp_path, settings).history
+    history = run(classifier(drop_path=0.0), task_of(settings, splits), splits, tmp_path, settings).history
     assert history[-1]["train/loss"] < 0.7 * history[0]["train/loss"]
     assert max(row["test/accuracy"] for row in history) >= 0.75  # one in four is chance
 
 
 def test_turns_are_learned(unlabelled: Splits, tmp_path: Path) -> None:
     settings = pretraining(epochs=12, learning_rate=0.01)
-    task = PretextTask(pretext_named("rotated"), settings)
+    task = PretextTask(pretext_named("rotated", settings), settings)
     history = run(pretext_model("rotated"), task, unlabelled, tmp_path, settings).history
     assert max(row["val/accuracy"] for row in history) > 0.6  # one in four is chance
     assert history[-1]["train/loss"] < 0.8 * history[0]["train/loss"]
@@ -263,7 +452,7 @@ def test_turns_are_learned(unlabelled: Splits, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["grayscale", "rotated_grayscale"])
 def test_colours_are_learned(name: str, unlabelled: Splits, tmp_path: Path) -> None:
     settings = pretraining(epochs=4, learning_rate=0.01)
-    task = PretextTask(pretext_named(name), settings)
+    task = PretextTask(pretext_named(name, settings), settings)
     history = run(pretext_model(name), task, unlabelled, tmp_path, settings).history
     assert history[-1]["val/psnr"] > history[0]["val/psnr"] + 1
     assert history[0]["val/psnr_grey"] == history[-1]["val/psnr_grey"]  # the same draws every time
@@ -274,7 +463,7 @@ def test_frozen_weights_stay_what_they_were(trainable: str, splits: Splits, tmp_
     model = classifier()
     before = bits(model)
     freeze(model, trainable)
-    run(model, IdentityTask(finetuning()), splits, tmp_path)
+    run(model, task_of(finetuning(), splits), splits, tmp_path)
     moved = {name for name, value in bits(model).items() if value != before[name]}
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert moved
@@ -287,12 +476,44 @@ def test_a_loss_that_is_no_number_is_a_sentence(splits: Splits, tmp_path: Path) 
     with pytest.raises(
         FacerepError, match=r"finetune: the loss is not a number after epoch 1; lower finetune\.learning_rate"
     ):
-        run(model, IdentityTask(finetuning()), splits, tmp_path)
-    assert load_state(tmp_path / "scratch") is None, "nothing to go on from"
+        run(model, task_of(finetuning(), splits), splits, tmp_path)
+    assert saved(tmp_path) is None, "nothing to go on from"
 
 
 def test_an_empty_split_is_a_sentence(data_folder: Path, splits: Splits, tmp_path: Path) -> None:
     rows = read_selection(data_folder / "selection.parquet", "val").slice(0, 0)
     empty = {**splits, "val": FacePixels(data_folder / "faces", rows, 32)}
     with pytest.raises(FacerepError, match="no photographs to val with"):
-        run(classifier(), IdentityTask(finetuning()), empty, tmp_path)
+        run(classifier(), task_of(finetuning(), splits), empty, tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_learns_in_bf16(compiled: bool, splits: Splits, tmp_path: Path) -> None:
+    """Compiled or not; and tells its speed and the memory that it took."""
+    settings = finetuning(epochs=15, learning_rate=0.02, flip=False, ema_decay=0.1)
+    runtime = RUNTIME._replace(device="cuda", precision="bf16", compile=compiled)
+    model = classifier(drop_path=0.1)
+    got = run(model, task_of(settings, splits), splits, tmp_path, settings, runtime)
+    assert next(model.parameters()).device.type == "cuda"
+    assert got.history[-1]["train/loss"] < 0.7 * got.history[0]["train/loss"]
+    assert max(row["test/accuracy"] for row in got.history) >= 0.75
+    assert got.speed["precision"] == "bf16"
+    assert got.speed["device"] == torch.cuda.get_device_name()
+    assert 0 < got.speed["peak_memory_mb"] < torch.cuda.get_device_properties(0).total_memory / 2**20
+    assert got.speed["images_per_s"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_run_on_a_gpu_that_was_stopped_goes_on(splits: Splits, tmp_path: Path) -> None:
+    settings = finetuning(mixup=0.4, ema_decay=0.5, accumulation_steps=2)
+    runtime = RUNTIME._replace(device="cuda")
+    whole = run(classifier(), task_of(settings, splits), splits, tmp_path / "a", settings, runtime)
+    stopped = Watched(task_of(settings, splits), 0, 7, terminate)
+    with pytest.raises(FacerepError, match="stopped by SIGTERM in epoch 2"):
+        run(classifier(), stopped, splits, tmp_path / "b", settings, runtime)
+    got = run(classifier(), task_of(settings, splits), splits, tmp_path / "b", settings, runtime)
+    for row, expected in zip(got.history, whole.history, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-3)

@@ -7,13 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+from torchvision.transforms.v2 import functional as tvf
 
 from facerep.draws import Draws
 from facerep.transforms import (
     AREA,
+    BRIGHTNESS,
+    CONTRAST,
     FLIP,
     LEFT,
+    SATURATION,
     TOP,
+    color_jitter,
     crop_and_flip,
     denormalize,
     grayscale,
@@ -68,6 +74,18 @@ def test_turn_is_numpys_and_pils_counter_clockwise_turn_of_each_image(turns: lis
         assert torch.equal(out, to_tensor(turned))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_turn_keeps_dtype_and_values_however_the_batch_lies_in_memory(
+    dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    images, turns = photographs(6, 5).to(dtype), torch.arange(6)
+    got = turn(images.contiguous(memory_format=memory_format), turns)
+    assert got.dtype == dtype
+    assert torch.equal(got, torch.stack([torch.rot90(x, int(k), (1, 2)) for x, k in zip(images, turns, strict=True)]))
+    assert turn(images[:0], turns[:0]).shape == (0, 3, 5, 5)
+
+
 def test_turning_back_gives_the_photograph() -> None:
     images, turns = photographs(8, 6).float(), torch.arange(8)
     assert torch.equal(turn(turn(images, turns), -turns), images)
@@ -96,6 +114,13 @@ def test_normalize_subtracts_imagenets_mean_and_divides_by_its_deviation_per_cha
     got = normalize(pixel)[0, :, 0]
     expected = torch.tensor([[0, 0.515 / 0.229], [0, 0.544 / 0.224], [0, 0.594 / 0.225]])
     assert torch.allclose(got, expected, atol=1e-6)
+
+
+def test_normalize_is_torchvisions_to_the_bit() -> None:
+    images = to_float(photographs(3, 9))
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    assert torch.equal(normalize(images), tvf.normalize(images, mean, std))
+    assert torch.equal(normalize(images[0]), tvf.normalize(images[0], mean, std))
 
 
 def test_denormalize_is_the_inverse_and_clips() -> None:
@@ -144,3 +169,51 @@ def test_crops_stay_within_the_photographs_range_and_depend_on_the_sample_alone(
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     again = crop_and_flip(images[order], samples[order], draws, min_area=0.3, flip=flip)
     assert torch.allclose(again, got[order], atol=1e-6)
+
+
+@pytest.mark.parametrize(("side", "min_area"), [(7, 0.08), (64, 0.6), (224, 0.3)])
+def test_crops_are_those_of_torchs_affine_grid_to_the_bit(side: int, min_area: float) -> None:
+    images, samples, draws = to_float(photographs(4, side)), torch.arange(4), Draws(5, 0)
+    scale = (min_area + (1 - min_area) * draws.uniform(samples, AREA)).sqrt()
+    x, y = ((2 * draws.uniform(samples, s) - 1) * (1 - scale) for s in (LEFT, TOP))
+    mirror = torch.where(draws.uniform(samples, FLIP) < 0.5, -1.0, 1.0)
+    assert 0 < (mirror < 0).sum() < 4
+    zero = torch.zeros(4)
+    rows = torch.stack([torch.stack([scale * mirror, zero, x], -1), torch.stack([zero, scale, y], -1)], 1)
+    grid = affine_grid(rows, list(images.shape), align_corners=False)
+    expected = grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    assert torch.equal(crop_and_flip(images, samples, draws, min_area=min_area, flip=True), expected)
+
+
+@given(amount=st.floats(0.01, 1), seed=st.integers(0, 1000), side=st.integers(1, 9))
+def test_color_jitter_is_torchvisions_for_each_sample(amount: float, seed: int, side: int) -> None:
+    images, samples, draws = to_float(photographs(5, side, seed)), torch.tensor([3, 0, 999, 12, 4]), Draws(seed, 1)
+    before = images.clone()
+    got = color_jitter(images, samples, draws, amount)
+    assert torch.equal(images, before), "the photographs themselves stay as they are"
+    for n, image in enumerate(images):
+        brightness, contrast, saturation = (
+            1 + amount * (2 * float(draws.uniform(samples, s)[n]) - 1) for s in (BRIGHTNESS, CONTRAST, SATURATION)
+        )
+        expected = tvf.adjust_brightness(image, brightness)
+        expected = tvf.adjust_contrast(expected, contrast)
+        expected = tvf.adjust_saturation(expected, saturation)
+        assert torch.allclose(got[n], expected, atol=2e-6)
+    assert got.min() >= 0
+    assert got.max() <= 1
+
+
+def test_color_jitter_draws_each_factor_for_itself_from_the_whole_range() -> None:
+    """A grey photograph of one value: contrast and saturation leave it, so what remains is the brightness."""
+    grey, samples = torch.full((4000, 3, 1, 1), 0.5), torch.arange(4000)
+    factor = color_jitter(grey, samples, Draws(0, 0), 0.4)[:, 0, 0, 0] / 0.5
+    assert 0.6 - 1e-4 <= factor.min() < 0.61
+    assert 1.39 < factor.max() <= 1.4 + 1e-4
+    assert float(factor.mean()) == pytest.approx(1, abs=0.02)
+    draws = torch.stack([Draws(0, 0).uniform(samples, s) for s in (BRIGHTNESS, CONTRAST, SATURATION, AREA, FLIP)])
+    assert torch.corrcoef(draws).fill_diagonal_(0).abs().max() < 0.06
+
+
+def test_no_jitter_is_the_photographs_themselves() -> None:
+    images = to_float(photographs(2, 4))
+    assert color_jitter(images, torch.arange(2), Draws(0, 0), 0.0) is images

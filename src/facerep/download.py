@@ -20,6 +20,7 @@ from facerep.archives import is_archive, write_folder_tar
 from facerep.errors import FacerepError
 from facerep.files import atomic, repository_root, sha256_of
 from facerep.params import Archive, Download
+from facerep.scratch import scratch_folder
 
 MIRROR = "FACEREP_MIRROR"
 _PLAIN = (".csv", ".txt")  # lists and boxes beside the archives
@@ -52,8 +53,8 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     network; sha256 still holds.
 
     Transfers wait in `scratch/download/` under the repository's root (the environment variable FACEREP_SCRATCH names
-    another folder than `scratch`), where DVC deletes nothing: a broken one goes on from there, and no archive is
-    fetched twice because a later one failed.
+    another folder than `scratch`; a bucket there is for training alone), where DVC deletes nothing: a broken one goes on
+    from there, and no archive is fetched twice because a later one failed.
 
     Returns the metrics: `files`, `bytes`, and `archives`, a list of `{name, bytes, sha256, scheme}` in order.
     Raises FacerepError for a URL that fails, a sha256 that differs, a file that is no archive and no .csv or .txt,
@@ -62,7 +63,7 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     root = repository_root()
     sources = [_source(archive, root) for archive in settings.archives]
     _refuse_same_names([source.name for source in sources if not _is_whole_drive_folder(source)])
-    scratch = root / (os.environ.get("FACEREP_SCRATCH") or "scratch") / "download"
+    scratch = scratch_folder() / "download"
     with _alone(scratch):
         brought = [file for source in sources for file in _bring(source, scratch)]
         _refuse_same_names([item.source.name for item in brought])

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from facerep import figures, galleries
 from facerep.draws import Draws
 from facerep.files import atomic, atomic_folder
-from facerep.models import load_backbone, load_classifier
+from facerep.models import PretextModel, load_backbone, load_classifier, load_pretext_model
 from facerep.params import Evaluate as Settings
 from facerep.params import Params
 from facerep.pixels import FacePixels
-from facerep.pretexts import Pretext, pretext_named
-from facerep.pretrain import load_pretext_model
+from facerep.pretexts import Pretext
 from facerep.probes import bootstrap_interval, few_labels, knn_accuracy, linear_probe, top_k_accuracy
 from facerep.progress import progress_bar
 from facerep.runtime import Runtime, accelerator_for
@@ -63,9 +62,9 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
     results, roc = _scores(settings, params.seed, splits, logits)
     with atomic_folder(metrics / "evaluate") as folder:
         _draw(folder, results, roc, splits, logits, names)
-        pretext = pretext_named(params.pretext)
-        if pretext.trains:
-            _draw_pretext(folder, pretext, pretrained, test.pixels, params.seed, device)
+        trained = load_pretext_model(pretrained)
+        if trained is not None:
+            _draw_pretext(folder, *trained, test.pixels, params.seed, device)
     return results
 
 
@@ -178,20 +177,29 @@ def _draw_neighbours(path: Path, train: Split, test: Split, most: int = 8) -> No
 
 @torch.no_grad()
 def _draw_pretext(
-    folder: Path, pretext: Pretext, pretrained: Path, pixels: FacePixels, seed: int, device: torch.device, most: int = 8
+    folder: Path,
+    pretext: Pretext,
+    model: PretextModel,
+    pixels: FacePixels,
+    seed: int,
+    device: torch.device,
+    most: int = 8,
 ) -> None:
     """What the pretext's own head answers on faces of identities that pretraining never saw."""
-    model = load_pretext_model(pretrained, pretext).to(device)
+    model = model.to(device)
     rows = np.linspace(0, len(pixels) - 1, min(most, len(pixels))).astype(int).tolist()
     batch = pixels.__getitems__(rows)
     images = to_float(batch.images.to(device))
     turns = Draws(seed, 0, device).integers(batch.samples, TURN, 4)
     inputs, truth = pretext.batch(images, turns)
+    if len(inputs) > len(images):  # all turns of each: show one of them
+        first = turns * len(images) + torch.arange(len(images), device=device)
+        inputs, truth = inputs[first], type(truth)(*(None if part is None else part[first] for part in truth))
     answer = model(inputs)
     shown = _as_uint8(denormalize(inputs))
     if answer.pixels is not None:
         path = folder / "reconstructions.png"
-        galleries.draw_reconstructions(shown, _as_uint8(pretext.upright(answer)), _as_uint8(images), path)
+        galleries.draw_reconstructions(shown, _as_uint8(pretext.upright(answer, truth)), _as_uint8(images), path)
     if answer.turn_logits is not None and truth.turns is not None:
         told = answer.turn_logits.argmax(1).cpu().numpy()
         galleries.draw_turns(shown, told, truth.turns.cpu().numpy(), folder / "turns.png")

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write beside, then rename. And where the repository's root is."""
+"""Files that are either whole or absent: write beside, then rename. And where the repository's root is, and who writes."""
 
 import errno
 import hashlib
@@ -98,3 +98,8 @@ def repository_root(start: str | Path | None = None) -> Path:
             ]
             return copies[-1] if copies else folder
     return here
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes: the only one, or the first of those that a launcher started."""
+    return int(os.environ.get("RANK", "0")) == 0  # torchrun and accelerate launch both set it

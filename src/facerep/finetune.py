@@ -1,5 +1,6 @@
 """finetune: the labelled task, learned from the pretrained weights."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,19 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention as Output
 
+from facerep.curves import report
 from facerep.draws import Draws
-from facerep.files import atomic_folder
+from facerep.files import atomic_folder, is_main_process, write_json
+from facerep.mixup import MixedLabels, mix, mixed_accuracy, mixed_cross_entropy, partners, shares
 from facerep.models import freeze, image_processor, new_classifier
 from facerep.params import Finetune as Settings
 from facerep.params import Params
 from facerep.pixels import Batch, FacePixels
-from facerep.runtime import Runtime
-from facerep.scratch import discard, held, run_folder
+from facerep.runtime import Runtime, arithmetic
 from facerep.selection import read_selection
-from facerep.training import fit, photographs, report
+from facerep.states import run_store
+from facerep.tasks import photographs
+from facerep.training import fit
 from facerep.transforms import normalize
 
 
@@ -26,32 +30,46 @@ class IdentityTask:
     monitor = "accuracy"
     largest = True
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, train: FacePixels) -> None:
         self.settings = settings
+        self.train = train  # where mixup finds a photograph's partner
 
-    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor]:
-        """Crop and mirror for training; the truth is the identity, int64 B."""
+    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor | MixedLabels]:
+        """Crop, mirror and mix for training; the truth is the identity, int64 B."""
         images = photographs(batch, draws, self.settings, train)
-        return normalize(images), batch.labels
+        if not train or self.settings.mixup == 0:
+            return normalize(images), batch.labels
+        rows = partners(batch.samples, draws, len(self.train)).cpu()
+        other = self.train.__getitems__(rows.tolist())
+        other = Batch(other.images.to(images.device), other.labels.to(images.device), rows)
+        share = shares(batch.samples, draws, self.settings.mixup)
+        images = mix(images, photographs(other, draws, self.settings, train), share)
+        return normalize(images), MixedLabels(batch.labels, other.labels, share)
 
-    def losses(self, output: Output, truth: Tensor) -> Tensor:
+    def losses(self, output: Output, truth: Tensor | MixedLabels) -> Tensor:
         """Cross-entropy with label smoothing (Szegedy et al., CVPR 2016), float32 B."""
-        return cross_entropy(
-            output.logits.float(), truth, reduction="none", label_smoothing=self.settings.label_smoothing
-        )
+        logits, smoothing = output.logits.float(), self.settings.label_smoothing
+        if isinstance(truth, MixedLabels):
+            return mixed_cross_entropy(logits, truth, smoothing)
+        return cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
 
-    def scores(self, output: Output, truth: Tensor) -> dict[str, Tensor]:
-        """`accuracy`: 0 or 1, float32 B."""
+    def scores(self, output: Output, truth: Tensor | MixedLabels) -> dict[str, Tensor]:
+        """`accuracy`: 0 or 1, float32 B; of mixed photographs the share that was answered."""
+        if isinstance(truth, MixedLabels):
+            return {"accuracy": mixed_accuracy(output.logits, truth)}
         return {"accuracy": (output.logits.argmax(1) == truth).float()}
 
 
-def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Path) -> dict[str, Any]:
+def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Path, speed: Path) -> dict[str, Any]:
     """Train on role `train`, choose the epoch on `val`, write a transformers folder to `out`, return metrics/finetune.json.
+
+    Of many processes the first alone writes.
 
     Args:
         data: the folder with `faces/` and `selection.parquet`.
         pretrained: the transformers folder that `pretrain` wrote.
         curves: the folder for dvclive's curves.
+        speed: the JSON file for how fast training was, which no two runs agree on.
 
     Raises FacerepError for what facerep.models.new_classifier and facerep.training.fit refuse.
     """
@@ -64,15 +82,22 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
         role: FacePixels(data / "faces", rows, profile.model.image_size, settings.memory_mb)
         for role, rows in tables.items()
     }
-    model = new_classifier(pretrained, names, params.seed, profile.model.drop_path)
+    model = new_classifier(pretrained, names, params.seed, settings.drop_path)
     freeze(model, settings.trainable)
-    run = params.model_dump(include={"seed", "device", "precision", "threads"})
+    run = arithmetic(Runtime.of(params))
     run |= {"model": profile.model.model_dump(), "finetune": settings.model_dump()}
-    scratch = run_folder("finetune", run, [selection, *sorted(p for p in pretrained.iterdir() if p.is_file())])
-    with held(scratch):
-        result = fit(model, IdentityTask(settings), splits, settings, Runtime.of(params), scratch, curves, "finetune")
+    weights = sorted(p for p in pretrained.iterdir() if p.is_file())
+    store = run_store("finetune", run, [selection, *weights])
+    with store.held() if is_main_process() else nullcontext():
+        task = IdentityTask(settings, splits["train"])
+        result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "finetune")
+        metrics = {"identities": len(names)}
+        if not is_main_process():
+            return metrics
+        metrics |= report(result, splits, curves, "Fine-tuning")
+        write_json(speed, result.speed)
         with atomic_folder(out) as part:
             model.save_pretrained(part)
             image_processor(profile.model.image_size).save_pretrained(part)
-        discard(scratch)
-    return {"identities": len(names), **report(result, splits, curves, "Fine-tuning")}
+        store.discard()
+    return metrics

@@ -4,12 +4,16 @@ Liu et al., "A ConvNet for the 2020s", CVPR 2022 (tiny, small, base); the smalle
 "ConvNeXt V2", CVPR 2023, with V1's blocks, as timm publishes them (convnext_atto … convnext_nano).
 """
 
+import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.utils import logging as logging_of_hub
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -24,7 +28,7 @@ from transformers.utils import logging
 from facerep import params
 from facerep.errors import FacerepError
 from facerep.files import repository_root
-from facerep.pretexts import Answer, PretextHead
+from facerep.pretexts import Answer, Pretext, PretextHead, Variant, pretext_named
 from facerep.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 # Our own sentences and progress bars say what matters; a fresh head is no news.
@@ -44,6 +48,9 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
+HEAD = "pretext_head.safetensors"  # beside the backbone; transformers does not look at it
+
+
 class PretextModel(nn.Module):
     """A backbone with a pretext's head: normalised B×3×H×H to an Answer."""
 
@@ -51,6 +58,8 @@ class PretextModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        if head.turns is None:  # then nobody asks for the pooled features: their norm would never get a gradient
+            backbone.layernorm.requires_grad_(False)
 
     def forward(self, pixel_values: Tensor) -> Answer:
         """Normalised float32 B×3×H×H to an Answer."""
@@ -59,7 +68,7 @@ class PretextModel(nn.Module):
         return answer
 
 
-def build_backbone(settings: params.Model, seed: int) -> ConvNextModel:
+def build_backbone(settings: params.Model, seed: int, drop_path: float = 0.0) -> ConvNextModel:
     """The starting weights: random ones from `seed` in a published size, or those of a hub name or local folder.
 
     Raises FacerepError when the name is neither a size, nor a folder, nor to be had from the hub, or no ConvNeXt.
@@ -71,7 +80,7 @@ def build_backbone(settings: params.Model, seed: int) -> ConvNextModel:
         config = ConvNextConfig(
             depths=list(depths),
             hidden_sizes=list(widths),
-            drop_path_rate=settings.drop_path,
+            drop_path_rate=drop_path,
             image_size=settings.image_size,
         )
         return ConvNextModel(config)
@@ -86,7 +95,7 @@ def build_backbone(settings: params.Model, seed: int) -> ConvNextModel:
         ) from error
     if config.model_type != "convnext":
         raise FacerepError(f"model.name = {settings.name!r}: is a {config.model_type}; facerep needs a convnext.")
-    config.drop_path_rate = settings.drop_path
+    config.drop_path_rate = drop_path
     config.image_size = settings.image_size
     return _load(ConvNextModel, folder or settings.name, config=config)
 
@@ -111,6 +120,29 @@ def load_backbone(folder: str | Path) -> ConvNextModel:
 def load_classifier(folder: str | Path, **more: Any) -> ConvNextForImageClassification:
     """A classifier from a folder; `more` goes to `from_pretrained`. Raises FacerepError when it is not there."""
     return _load(ConvNextForImageClassification, folder, **more)
+
+
+def save_pretext_model(model: PretextModel, pretext: Pretext, folder: Path) -> None:
+    """Write the backbone as transformers does and, where the pretext trains, its head and its variant beside it."""
+    model.backbone.save_pretrained(folder)
+    if pretext.trains:
+        about = {"name": pretext.name, **pretext.variant._asdict()}
+        metadata = {"pretext": json.dumps(about)}  # one key: safetensors writes several in any order
+        save_file({name: t.contiguous() for name, t in model.head.state_dict().items()}, folder / HEAD, metadata)
+
+
+def load_pretext_model(folder: Path) -> tuple[Pretext, PretextModel] | None:
+    """The pretext and the model that `save_pretext_model` wrote; None where the pretext did not train."""
+    if not (folder / HEAD).is_file():
+        return None
+    with safe_open(folder / HEAD, "pt") as file:
+        about = json.loads(file.metadata()["pretext"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    pretext = pretext_named(about.pop("name"), Variant(**about))
+    backbone = load_backbone(folder)
+    model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1]))
+    model.head.load_state_dict(weights)
+    return pretext, model.eval()
 
 
 def new_classifier(
@@ -152,13 +184,36 @@ def image_processor(image_size: int) -> ConvNextImageProcessor:
     )
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights that decay and those that do not: biases, norms and layer scales, which have one dimension (or none)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+    """The trained weights as groups for torch.optim, each with its `weight_decay` and its `lr_scale`.
+
+    Biases, norms and layer scales, which have one dimension (or none), do not decay. `lr_scale`, by which the caller
+    multiplies the learning rate, is layer_decay to the power of how far a weight lies below the head: layer-wise decay
+    as ConvNeXt's own fine-tuning has it (facebookresearch/ConvNeXt, optim_factory.py), where three blocks in a row,
+    with the downsampling before them, count as one layer. So base, of 3, 3, 27 and 3 blocks, has 14: the stem, 12 of
+    blocks, and on top, at scale 1, the last norm with the head.
+
+    Groups that agree in both are one; frozen weights are in none. The slowest come first, of equals those that decay.
+    """
+    places = {name: _place(name) for name, _ in model.named_parameters()}
+    layers = {place: layer for layer, place in enumerate(sorted(set(places.values())))}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = layer_decay ** (len(layers) - 1 - layers[places[name]])
+            groups.setdefault((scale, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": groups[scale, decay], "weight_decay": decay, "lr_scale": scale}
+        for scale, decay in sorted(groups, key=lambda group: (group[0], -group[1]))
     ]
+
+
+def _place(name: str) -> tuple[float, int]:
+    """Where a weight lies, to be sorted by: its stage and, in there, its three blocks; the stem before, the rest after."""
+    if "embeddings." in name:
+        return -1, 0
+    inside = re.search(r"encoder\.stages\.(\d+)\.(?:downsampling_layer|layers\.(\d+))\.", name)
+    return (int(inside[1]), int(inside[2] or 0) // 3) if inside else (math.inf, 0)
 
 
 def freeze(model: ConvNextForImageClassification, trainable: str) -> None:

@@ -79,7 +79,6 @@ class Model(Strict):
 
     name: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
-    drop_path: Fraction
 
 
 class Training(Strict):
@@ -87,13 +86,20 @@ class Training(Strict):
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
+    accumulation_steps: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
+    layer_decay: Share
     weight_decay: Annotated[float, Field(ge=0, le=10)]
     warmup_epochs: Annotated[float, Field(ge=0)]
-    schedule: Literal["cosine", "linear", "constant"]
+    schedule: Literal["cosine", "linear", "constant", "step", "exponential", "plateau"]
+    decay_factor: Annotated[float, Field(gt=0, lt=1)]
+    decay_epochs: Annotated[int, Field(ge=1)]
     clip_norm: Annotated[float, Field(gt=0)] | None
+    drop_path: Fraction
+    ema_decay: Fraction
     min_crop_area: Share
     flip: bool
+    color_jitter: Annotated[float, Field(ge=0, le=1)]
     memory_mb: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
@@ -102,12 +108,24 @@ class Training(Strict):
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
         return self
 
+    @model_validator(mode="after")
+    def _parts_are_not_empty(self) -> "Training":
+        if self.accumulation_steps > self.batch_size:
+            raise ValueError(
+                f"accumulation_steps ({self.accumulation_steps}) must not exceed batch_size ({self.batch_size})"
+            )
+        return self
+
 
 class Pretrain(Training):
     """What `pretrain` reads."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)]
+    rotations: Literal["drawn", "all"]
+    color_space: Literal["rgb", "lab"]
+    reconstruction_loss: Literal["l2", "l1", "huber"]
+    loss_weighting: Literal["fixed", "uncertainty"]
     reconstruction_weight: Annotated[float, Field(gt=0)]
 
 
@@ -116,6 +134,7 @@ class Finetune(Training):
 
     trainable: Literal["all", "last_stage", "head"]
     label_smoothing: Fraction
+    mixup: Annotated[float, Field(ge=0, le=100)]
 
 
 class Evaluate(Strict):
@@ -157,6 +176,9 @@ class Params(Strict):
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16"]
     threads: Annotated[int, Field(ge=1, le=1024)]
+    compile: bool
+    launcher: Annotated[str, Field(min_length=1)]
+    save_every_s: Annotated[float, Field(gt=0)]
     demo: Profile
     lfw: Profile
     vggface2: Profile

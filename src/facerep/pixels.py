@@ -1,6 +1,7 @@
 """Faces from the shards as uint8 batches: decoded once and kept where they fit, decoded as asked where they do not."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import simplejpeg
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
@@ -22,7 +24,7 @@ from facerep.shards import ShardReader
 class Batch(NamedTuple):
     """Some faces, with what training needs to know of them."""
 
-    images: Tensor  # uint8 B×3×H×H
+    images: Tensor  # uint8 B×3×H×H, channels_last
     labels: Tensor  # int64 B, -1 where there is none
     samples: Tensor  # int64 B, the rows' numbers, on which every draw depends
 
@@ -30,9 +32,13 @@ class Batch(NamedTuple):
 def decode_face(jpeg: bytes | memoryview, image_size: int | None = None) -> Tensor:
     """A face's JPEG to uint8 3×H×H, made smaller (antialiased bicubic, as transformers' image processor does) if asked."""
     image = torch.from_numpy(simplejpeg.decode_jpeg(jpeg, "RGB")).permute(2, 0, 1)
-    if image_size is not None and image.shape[-1] != image_size:
-        image = tvf.resize(image, [image_size, image_size], interpolation=InterpolationMode.BICUBIC, antialias=True)
-    return image
+    return image if image_size is None else _resized(image, image_size)
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[-1] == size:
+        return images
+    return tvf.resize(images, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
 
 
 class FacePixels(Dataset[Batch]):
@@ -57,12 +63,27 @@ class FacePixels(Dataset[Batch]):
             rows["label"].to_numpy().astype(np.int64) if known else np.full(rows.num_rows, -1, np.int64)
         )
         self.image_size = image_size or self._stored_size()
+        self.gpu: torch.device | None = None
         self.kept: Tensor | None = None
         if len(self) * 3 * self.image_size**2 <= memory_mb * 2**20:
-            self.kept = self._decode(range(len(self)))
+            self.kept = self._decode(range(len(self))).permute(0, 2, 3, 1)  # as they lie in memory
 
     def __len__(self) -> int:
         return len(self.shards)
+
+    def decode_on(self, device: torch.device) -> bool:
+        """From now on give batches that are decoded on `device`; False, and no change, where that cannot be.
+
+        A GPU can whose torchvision was built with nvJPEG, when the faces are not kept in memory. Its pixels differ from
+        the CPU's by a few of 255 here and there, as those of two JPEG decoders do.
+        """
+        if device.type == "cuda" and self.kept is None and len(self):
+            try:
+                self._decode_on_gpu([0], device)
+                self.gpu = device
+            except RuntimeError:  # built without it, or a JPEG that the other decoder will explain
+                return False
+        return self.gpu is not None
 
     def __getitem__(self, index: int) -> Batch:
         """A batch of one."""
@@ -71,21 +92,41 @@ class FacePixels(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The faces at `indices` in one go; torch's DataLoader calls this for every batch."""
         samples = torch.as_tensor(indices, dtype=torch.int64)
-        images = self.kept[samples] if self.kept is not None else self._decode(indices)
+        if self.kept is not None:
+            images = self.kept.index_select(0, samples).permute(0, 3, 1, 2)
+        elif self.gpu is not None:
+            images = self._decode_on_gpu(indices, self.gpu)
+        else:
+            images = self._decode(indices)
         return Batch(images, self.labels[samples], samples)
 
     def _decode(self, indices: Sequence[int]) -> Tensor:
-        if len(indices) == 1:
-            return self._decode_one(indices[0], self.image_size)[None]
-        out = torch.empty(len(indices), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        out = torch.empty(len(indices), self.image_size, self.image_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
 
         def fill(place: int) -> None:
             out[place] = self._decode_one(indices[place], self.image_size)
+
+        if len(indices) == 1:
+            fill(0)
+            return out
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(fill, range(len(indices))):
                 pass  # raises what a thread raised
         return out
+
+    def _decode_on_gpu(self, indices: Sequence[int], device: torch.device) -> Tensor:
+        jpegs = [self.reader.read(self.shards[n], int(self.offsets[n]), int(self.lengths[n])) for n in indices]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torchcodec, which is to take over and is not needed otherwise
+            data = [torch.frombuffer(bytearray(jpeg), dtype=torch.uint8) for jpeg in jpegs]
+            try:
+                images = torch.stack(decode_jpeg(data, ImageReadMode.RGB, device=device))
+            except RuntimeError:
+                if device != self.gpu:  # only tried
+                    raise
+                return self._decode(indices).to(device)  # says which face is damaged, if one is
+        return _resized(images, self.image_size)
 
     def _stored_size(self) -> int:
         return int(self._decode_one(0, None).shape[-1]) if len(self) else 0

@@ -1,12 +1,12 @@
 """Faces in plain tar shards (WebDataset's layout), read at random through an index of byte offsets."""
 
 import io
-import mmap
+import os
 import tarfile
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,31 +69,34 @@ class ShardWriter:
 
 
 class ShardReader:
-    """Read JPEGs at random from memory-mapped shards. Can be pickled: a worker maps the shards anew."""
+    """Read JPEGs at random from shards, from any thread. Can be pickled: a worker opens the shards anew."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self._maps: dict[str, mmap.mmap] = {}
+        self._files: dict[str, BinaryIO] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_maps": {}}
+        return {"folder": self.folder, "_files": {}}
 
     def read(self, shard: str, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset` of a shard. Raises FacerepError when the shard is missing or too short."""
-        if shard not in self._maps:
+        """`length` bytes from `offset` of a shard. Raises FacerepError when the shard is missing or too short.
+
+        By pread and not by a memory map, whose pages would count as this process's memory: all of the data, in the end.
+        """
+        if shard not in self._files:
             try:
-                with (self.folder / shard).open("rb") as file:
-                    self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (FileNotFoundError, ValueError) as error:
+                file = (self.folder / shard).open("rb", buffering=0)
+                self._files.setdefault(shard, file)  # of two threads that open it, the first one's stays
+            except FileNotFoundError as error:
                 raise FacerepError(
-                    f"{self.folder / shard}: the shard is not there or empty; run `dvc pull`, or `dvc repro crop`."
+                    f"{self.folder / shard}: the shard is not there; run `dvc pull`, or `dvc repro crop`."
                 ) from error
-        mapped = self._maps[shard]
-        if offset + length > len(mapped):
+        data = os.pread(self._files[shard].fileno(), length, offset)
+        if len(data) < length:
             raise FacerepError(
                 f"{self.folder / shard}: the shard is cut short; run `dvc pull`, or `dvc repro -f crop`."
             )
-        return mapped[offset : offset + length]
+        return data
 
 
 def write_index(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:

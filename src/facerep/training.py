@@ -1,63 +1,37 @@
 """The one training loop, for pretraining and fine-tuning, on Accelerate. Read it top to bottom."""
 
 import math
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
-from dvclive import Live
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Sampler
-from transformers import get_scheduler
 
 from facerep import params
+from facerep.averaging import WeightAverage
+from facerep.batches import EpochBatches, Loader, Share
+from facerep.convnext import draw_drop_path, make_fast
+from facerep.curves import Curves, Fit, History
 from facerep.draws import Draws
 from facerep.errors import FacerepError
-from facerep.figures import draw_curves
-from facerep.files import write_json
+from facerep.means import Means
 from facerep.models import parameter_groups
 from facerep.pixels import Batch, FacePixels
 from facerep.progress import progress_bar
-from facerep.runtime import Runtime, accelerator_for
-from facerep.scratch import load_state, save_state
-from facerep.transforms import crop_and_flip, to_float
+from facerep.runtime import Runtime, accelerator_for, peak_memory_mb
+from facerep.schedule import learning_rate_factor
+from facerep.states import Store
+from facerep.stopping import StopRequest
+from facerep.tasks import Task
 
-ORDER = 100  # the stream of facerep.draws that shuffles an epoch
-History = list[dict[str, float]]
-
-
-class Task(Protocol):
-    """What the loop needs to know of what is learned."""
-
-    monitor: str  # the measure on val that chooses the epoch
-    largest: bool  # whether more of it is better
-
-    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Any]:
-        """A uint8 batch on the device to the network's input and the truth, augmented when it is for training."""
-
-    def losses(self, output: Any, truth: Any) -> Tensor:
-        """What each sample costs, float32 B."""
-
-    def scores(self, output: Any, truth: Any) -> dict[str, Tensor]:
-        """How well each sample was answered, by name, float32 B each."""
-
-
-def photographs(batch: Batch, draws: Draws, settings: params.Training, train: bool) -> Tensor:
-    """The batch's faces as float32 B×3×H×H in [0, 1]; for training cropped and mirrored as `settings` says."""
-    images = to_float(batch.images)
-    if not train:
-        return images
-    return crop_and_flip(images, batch.samples, draws, min_area=settings.min_crop_area, flip=settings.flip)
-
-
-class Fit(NamedTuple):
-    """What training gives: the curves and the epoch whose weights the model now holds (counted from 1)."""
-
-    history: History
-    best_epoch: int
+# Steps between two questions of many processes whether to stop or to save. A GPU waits for each answer; a launcher
+# grants 30 s after SIGTERM.
+AGREE_EVERY = {"cpu": 1, "cuda": 4, "mps": 4}
 
 
 def fit(
@@ -66,203 +40,267 @@ def fit(
     splits: dict[str, FacePixels],
     settings: params.Training,
     runtime: Runtime,
-    scratch: Path,
+    store: Store,
     curves: Path,
     name: str,
 ) -> Fit:
     """Train `model` in place on splits["train"]; leave it with the weights of the epoch that was best on splits["val"].
 
-    Every split is scored after every epoch; only val chooses. A run that was stopped goes on from the last whole epoch
-    in `scratch` and ends with the same bits.
+    Every split is scored after every epoch; only val chooses. The state is saved to `store` every
+    `runtime.save_every_s` seconds, after each epoch, and at once on SIGTERM or Ctrl-C; a run that was stopped, or
+    killed, goes on from there and ends with the same bits. Under torchrun or `accelerate launch` each process does its
+    share of every batch, and the first one alone writes.
 
     Args:
-        model: takes normalised float32 B×3×H×H; its trainable parameters are those that require a gradient.
+        model: takes normalised float32 B×3×H×H; its trainable parameters are those that require a gradient. Its
+            ConvNeXt blocks become facerep.convnext's.
         splits: train and val at least; all their sizes are above zero.
-        scratch: a folder of this very run: the same parameters, data and code (see facerep.scratch.run_folder).
+        store: of this very run: the same parameters, data and code (see facerep.states.run_store).
         curves: the folder of dvclive's curves, one TSV a measure.
         name: shown by the progress bar.
 
-    Raises FacerepError when the loss is no longer a number, or a split is empty.
+    Raises FacerepError when the loss is no longer a number, a split is empty, a batch is too small to be shared, the
+    processes disagree about what is to be done, or somebody asked to stop.
     """
     for split, pixels in splits.items():
         if not len(pixels):
             raise FacerepError(f"no photographs to {split} with; look at metrics/select.json for where they went.")
-    accelerator = accelerator_for(runtime, DataLoaderConfiguration(split_batches=True))
-    if settings.batch_size % accelerator.num_processes:
-        raise FacerepError(
-            f"batch_size = {settings.batch_size}: cannot be shared by {accelerator.num_processes} processes."
-        )
-    model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
-    order = EpochOrder(len(splits["train"]), runtime.seed)
-    loaders: dict[str, Any] = {
-        s: _loader(p, settings.batch_size, order if s == "train" else None) for s, p in splits.items()
-    }
-    steps = len(loaders["train"])
-    kind = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
-    schedule = get_scheduler(kind, optimizer, round(steps * settings.warmup_epochs), steps * settings.epochs)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    loaders = {s: accelerator.prepare(loader) for s, loader in loaders.items()}
-
-    history: History = []
-    best: dict[str, Any] = {}  # epoch, value and weights of the best epoch so far
-    state = load_state(scratch)
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        history, best = state["history"], state["best"]
-        accelerator.print(f"{name}: going on after epoch {len(history)}")
-
-    with progress_bar(accelerator.is_main_process) as bar, _live(curves, accelerator) as live:
-        bar_task = bar.add_task(name, total=steps * settings.epochs, completed=steps * len(history))
-        for row in history:
-            _log(live, row)
-        for epoch in range(len(history), settings.epochs):
-            loaders["train"].set_epoch(epoch)  # through the loader: Accelerate's own count starts at 0 after a stop
-            # what torch itself draws (stochastic depth) depends on seed, epoch and process alone, on every device
-            torch.manual_seed((runtime.seed * 100_000 + epoch) * 1_000 + accelerator.process_index)
-            draws = Draws(runtime.seed, epoch, accelerator.device)
-            means = _Means(accelerator)
-            wrapped.train()
-            for batch in loaders["train"]:
-                inputs, truth = task.prepare(batch, draws, train=True)
-                output = wrapped(inputs.contiguous(memory_format=torch.channels_last))
-                losses = task.losses(output, truth)
-                accelerator.backward(losses.mean())
-                if settings.clip_norm is not None:
-                    accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip_norm)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad(set_to_none=True)
-                with torch.no_grad():
-                    means.add(losses, task.scores(output, truth))
-                bar.update(bar_task, advance=1)
-            row = {"epoch": epoch + 1.0, "learning_rate": schedule.get_last_lr()[0], **means.result("train")}
-            for split in splits:
-                if split != "train":
-                    row |= evaluate_split(wrapped, task, loaders[split], accelerator, runtime.seed, split)
-            if not all(math.isfinite(v) for v in row.values()):
-                raise FacerepError(
-                    f"{name}: the loss is not a number after epoch {epoch + 1}; lower {name}.learning_rate."
-                )
-            history.append(row)
-            _log(live, row)
+    accelerator = accelerator_for(runtime)
+    if len(set(gather_object([store.digest]))) > 1:
+        raise FacerepError("the processes do not agree: params.yaml, data or code differ between the machines.")
+    run = _Run(model, task, splits, settings, runtime, accelerator, store, name)
+    run.restore()
+    with ExitStack() as stack:
+        run.stop = stack.enter_context(StopRequest())
+        bar = stack.enter_context(progress_bar(accelerator.is_main_process))
+        shown = bar.add_task(name, total=run.steps * settings.epochs, completed=run.step + run.epoch * run.steps)
+        live = stack.enter_context(Curves(curves if accelerator.is_main_process else None))
+        for row in run.history:
+            live.add(row)
+        while run.epoch < settings.epochs:
+            for _ in run.train_epoch():
+                bar.update(shown, advance=1)
+            row = run.end_epoch()
+            live.add(row)
             value = row[f"val/{task.monitor}"]
-            if not best or (value > best["value"] if task.largest else value < best["value"]):
-                weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-                best = {"epoch": epoch + 1, "value": value, "model": weights}
-            bar.update(bar_task, description=f"{name} {epoch + 1}/{settings.epochs} val/{task.monitor} {value:.3f}")
-            if accelerator.is_main_process:
-                save_state(
-                    scratch,
-                    {
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "schedule": schedule.state_dict(),
-                        "history": history,
-                        "best": best,
-                    },
-                )
-    model.load_state_dict(best["model"])
-    return Fit(history, best["epoch"])
+            bar.update(shown, description=f"{name} {run.epoch}/{settings.epochs} val/{task.monitor} {value:.3f}")
+    model.load_state_dict(run.best["model"])
+    accelerator.end_training()
+    return Fit(run.history, run.best["epoch"], run.speed())
 
 
-def report(result: Fit | None, splits: dict[str, FacePixels], curves: Path, title: str) -> dict[str, Any]:
-    """What a training stage tells of its run: the measures of the epoch that was kept, a split each, for its metrics.
+class _Run:
+    """What changes while a network is trained, and the steps that change it."""
 
-    Writes curves.json (the history; empty when nothing was trained) and curves.svg into `curves`.
-    """
-    write_json(curves / "curves.json", result.history if result is not None else [])
-    if result is None:
-        return {"epochs": 0}
-    draw_curves(result.history, curves / "curves.svg", title, result.best_epoch)
-    kept = result.history[result.best_epoch - 1]
-    metrics: dict[str, Any] = {"epochs": len(result.history), "best_epoch": result.best_epoch}
-    for split, pixels in splits.items():
-        measures = {key.removeprefix(f"{split}/"): value for key, value in kept.items() if key.startswith(f"{split}/")}
-        metrics[split] = {"photographs": len(pixels), **measures}
-    return metrics
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        splits: dict[str, FacePixels],
+        settings: params.Training,
+        runtime: Runtime,
+        accelerator: Accelerator,
+        store: Store,
+        name: str,
+    ) -> None:
+        self.task, self.settings, self.runtime, self.accelerator = task, settings, runtime, accelerator
+        self.store, self.name = store, name
+        device = accelerator.device
+        make_fast(model)
+        self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, settings.weight_decay, settings.layer_decay),
+            lr=settings.learning_rate,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self.wrapped = accelerator.prepare_model(model)  # autocast and, with many processes, their common gradient
+        self.network = torch.compile(self.wrapped) if runtime.compile else self.wrapped
+        self.average = WeightAverage(model, settings.ema_decay)
+        whole = Share(accelerator.num_processes, accelerator.process_index)
+        self.loaders = {
+            split: Loader(pixels, EpochBatches(len(pixels), settings.batch_size, whole), device)
+            for split, pixels in splits.items()
+        }
+        batches = EpochBatches(
+            len(splits["train"]),
+            settings.batch_size,
+            whole._replace(parts=settings.accumulation_steps),
+            runtime.seed,
+        )
+        self.loaders["train"] = Loader(splits["train"], batches, device)
+        self.steps, self.rows = batches.steps, batches.rows
+        self.stop = StopRequest()
+        self.epoch = self.step = 0  # epochs that have ended, and steps within this one
+        self.means = Means(accelerator)  # of this epoch's training
+        self.history: History = []
+        self.best: dict[str, Any] = {}  # epoch, value and weights of the best epoch so far
+        self.photographs, self.seconds = 0, 0.0  # trained on so far, and how long that took
+        self.saved = time.monotonic()
+        self.asked, self.wanted = 0, _Wanted()
 
+    def train_epoch(self) -> Iterator[None]:
+        """Train to the end of this epoch; yield after each step."""
+        draws = Draws(self.runtime.seed, self.epoch, self.accelerator.device)
+        self.wrapped.train()
+        start = time.perf_counter()
+        for batch, photographs, last in self.loaders["train"].epoch(self.epoch, self.step):
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                losses, scores = self._losses(batch, draws, train=True)
+                views = len(losses) // len(batch.samples)
+                # many processes take the mean of their gradients: this makes it that of the whole batch
+                (losses.sum() * (self.accelerator.num_processes / (views * photographs))).backward()
+            self.means.add(losses, scores)
+            if not last:
+                continue
+            self._update()
+            self.step += 1
+            self.photographs += photographs
+            yield
+            self.seconds += time.perf_counter() - start
+            self._save_if_asked()
+            start = time.perf_counter()
 
-@torch.no_grad()
-def evaluate_split(
-    model: nn.Module, task: Task, loader: DataLoader[Batch], accelerator: Accelerator, seed: int, split: str
-) -> dict[str, float]:
-    """Loss and scores over a split, as {"<split>/<measure>": mean}. The draws are those of epoch 0, every time."""
-    model.eval()
-    draws = Draws(seed, 0, accelerator.device)
-    means = _Means(accelerator)
-    for batch in loader:
-        inputs, truth = task.prepare(batch, draws, train=False)
-        output = model(inputs.contiguous(memory_format=torch.channels_last))
-        means.add(task.losses(output, truth), task.scores(output, truth))
-    return means.result(split)
-
-
-class EpochOrder(Sampler[int]):
-    """Every row once an epoch, in an order that depends on seed and epoch alone."""
-
-    def __init__(self, rows: int, seed: int) -> None:
-        self.rows = rows
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take the order of that epoch, counted from 0."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def __iter__(self) -> Iterator[int]:
-        draws = Draws(self.seed, self.epoch).uniform(torch.arange(self.rows), ORDER)
-        yield from draws.argsort(stable=True).tolist()
-
-
-class _Means:
-    """Means over an epoch of per-sample losses and scores, gathered from all processes."""
-
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-
-    def add(self, losses: Tensor, scores: dict[str, Tensor]) -> None:
-        values = self.accelerator.gather_for_metrics({"loss": losses, **scores})
-        for measure, each in values.items():
-            self.sums[measure] = (
-                self.sums.get(measure, torch.zeros((), dtype=torch.float64)) + each.double().sum().cpu()
+    def end_epoch(self) -> dict[str, float]:
+        """Score every split, note the epoch, keep the weights if they are the best, save."""
+        row = {"epoch": self.epoch + 1.0, **self.means.result("train")}
+        for split in self.loaders:
+            if split != "train":
+                row |= self._score(split)
+        if not all(math.isfinite(v) for v in row.values()):
+            raise FacerepError(
+                f"{self.name}: the loss is not a number after epoch {self.epoch + 1}; lower {self.name}.learning_rate."
             )
-        self.count += len(values["loss"])
+        value = row[f"val/{self.task.monitor}"]
+        if not self.best or (value > self.best["value"] if self.task.largest else value < self.best["value"]):
+            with self.average.applied():
+                weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+            self.best = {"epoch": self.epoch + 1, "value": value, "model": weights}
+        self.epoch, self.step, self.means = self.epoch + 1, 0, Means(self.accelerator)
+        self.history.append(row)
+        row["learning_rate"] = self.settings.learning_rate * self._factor()
+        self.save()
+        return row
 
-    def result(self, split: str) -> dict[str, float]:
-        return {f"{split}/{measure}": float(total) / self.count for measure, total in self.sums.items()}
+    def _losses(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs, truth = self.task.prepare(batch, draws, train)
+        if train:
+            views = torch.arange(len(inputs) // len(batch.samples))
+            draw_drop_path(self.model, (batch.samples + self.rows * views[:, None]).flatten(), draws)
+        output = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        losses = self.task.losses(output, truth)
+        with torch.no_grad():
+            return losses, self.task.scores(output, truth)
+
+    def _update(self) -> None:
+        """One step of the optimizer."""
+        factor = self._factor()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * group["lr_scale"] * factor
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+
+    def _factor(self) -> float:
+        values = [row[f"val/{self.task.monitor}"] for row in self.history]
+        step = self.epoch * self.steps + self.step
+        return learning_rate_factor(self.settings, step, self.steps, values, self.task.largest)
+
+    @torch.no_grad()
+    def _score(self, split: str) -> dict[str, float]:
+        """Loss and scores over a split, as {"<split>/<measure>": mean}. The draws are those of epoch 0, every time."""
+        self.wrapped.eval()
+        means, draws = Means(self.accelerator), Draws(self.runtime.seed, 0, self.accelerator.device)
+        with self.average.applied():
+            for part in self.loaders[split].epoch():
+                means.add(*self._losses(part.batch, draws, train=False))
+                if (
+                    self.loaders[split].batches.steps > 1 and self._agreed().stop
+                ):  # of a single batch a share may be empty
+                    break
+        self._save_if_asked()  # out here, where the model holds its own weights
+        return means.result(split)
+
+    def _agreed(self) -> "_Wanted":
+        """Whether to stop and whether to save: the same answer for all processes."""
+        due = time.monotonic() - self.saved >= self.runtime.save_every_s
+        wanted = _Wanted(self.stop.asked(), due and self.accelerator.is_main_process)
+        if self.accelerator.num_processes == 1:
+            return wanted
+        self.asked += 1
+        if self.asked % AGREE_EVERY[self.accelerator.device.type] == 0:
+            together = torch.tensor(wanted, dtype=torch.int32, device=self.accelerator.device)
+            self.wanted = _Wanted(*(bool(n) for n in self.accelerator.reduce(together, "sum").tolist()))
+        return self.wanted
+
+    def _save_if_asked(self) -> None:
+        wanted = self._agreed()
+        if wanted.stop or wanted.save:
+            self.save(insist=wanted.stop)
+            self.wanted = _Wanted(wanted.stop, False)
+        if wanted.stop:
+            self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has ended
+            raise FacerepError(
+                f"stopped by {self.stop.reason or 'another process'} in epoch {self.epoch + 1}, after {self.step} of "
+                f"{self.steps} steps; the state is saved: run the same command again to go on."
+            )
+
+    def save(self, insist: bool = False) -> None:
+        """Save the state of the run; the main process does. A bucket may fail, if nobody insists: it will come back."""
+        means = self.means.totals()
+        self.saved = time.monotonic()
+        if self.accelerator.is_main_process:
+            state = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict(),
+                "epoch": self.epoch,
+                "step": self.step,
+                "means": means,
+                "history": self.history,
+                "best": self.best,
+                "photographs": self.photographs,
+                "seconds": self.seconds,
+            }
+            try:
+                self.store.save(state, self.epoch, self.step)
+            except FacerepError as error:
+                if insist or not self.store.is_remote:
+                    raise
+                self.accelerator.print(f"{self.name}: {error} Training goes on meanwhile.")
+
+    def restore(self) -> None:
+        """Go on from the newest state, if there is one: the main process reads it, for all."""
+        given = [self.store.load() if self.accelerator.is_main_process else None]
+        state = broadcast_object_list(given)[0]
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        if self.accelerator.is_main_process:  # the sums are of all processes
+            self.means.load(state["means"])
+        self.history, self.best = state["history"], state["best"]
+        self.photographs, self.seconds = state["photographs"], state["seconds"]
+        self.accelerator.print(
+            f"{self.name}: going on in epoch {self.epoch + 1}, after {self.step} of {self.steps} steps"
+        )
+
+    def speed(self) -> dict[str, Any]:
+        """How fast the run was, over all its processes and all its parts; the memory is this process's."""
+        device = self.accelerator.device
+        return {
+            "images_per_s": self.photographs / self.seconds,
+            "training_s": self.seconds,
+            "peak_memory_mb": peak_memory_mb(device),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
+            "processes": self.accelerator.num_processes,
+        }
 
 
-def _loader(pixels: FacePixels, batch_size: int, order: EpochOrder | None) -> DataLoader[Batch]:
-    """Whole batches from FacePixels; in order of the rows unless an order is given."""
-    batches = BatchSampler(order if order is not None else range(len(pixels)), batch_size, drop_last=False)
-    return DataLoader(pixels, batch_sampler=batches, collate_fn=_as_is)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
-def _live(curves: Path, accelerator: Accelerator) -> Live:
-    """dvclive writes the curves; DVC itself saves the experiment, and dvc.yaml is ours."""
-    return Live(
-        dir=str(curves) if accelerator.is_main_process else str(curves) + f".rank{accelerator.process_index}",
-        dvcyaml=False,
-        save_dvc_exp=False,
-        report=None,
-    )
-
-
-def _log(live: Live, row: dict[str, float]) -> None:
-    live.step = int(row["epoch"])
-    for measure, value in row.items():
-        if measure != "epoch":
-            live.log_metric(measure, value)
-    live.make_summary()
+class _Wanted(NamedTuple):
+    stop: bool = False
+    save: bool = False
