@@ -130,6 +130,11 @@ def newest(clone: Path, stage: str) -> tuple[int, int]:
     return position(there[-1].name) if there else (-1, 0)
 
 
+def finished(clone: Path) -> list[str]:
+    """The stages whose run is marked as one that has ended."""
+    return sorted(path.parent.name.partition("-")[0] for path in (clone / "scratch").glob("*/finished"))
+
+
 def going_on(output: str) -> list[tuple[str, int, int]]:
     """What the output says about where stages went on: stage, epochs that have ended, steps in the next."""
     said = re.findall(r"^(\w+): going on in epoch (\d+), after (\d+) of \d+ steps$", output, re.MULTILINE)

@@ -193,6 +193,50 @@ def test_the_products_are_those_of_the_blocks() -> None:
         assert first.is_contiguous() is not shape.transposed
 
 
+def test_rounded_products_are_those_of_bf16() -> None:
+    """Against torch's own bf16, which takes its time without units: forward and backward, to the last place of bf16."""
+    import torch
+    from torch import nn
+
+    from benchmarks.precision import RoundedProducts
+
+    def answers() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Conv2d(8, 8, 7, padding=3, groups=8), nn.Flatten(2))
+        network.append(nn.Linear(16, 5))
+        image = torch.randn(2, 3, 16, 16, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = network(image)
+        answer.float().square().sum().backward()
+        return [answer, image.grad, *(p.grad for p in network.parameters())]  # type: ignore[list-item]
+
+    expected = answers()
+    with RoundedProducts():
+        rounded = answers()
+    torch.manual_seed(0)
+    for got, want in zip(rounded, expected, strict=True):
+        assert got.dtype == want.dtype
+        scale = want.float().abs().max().item()
+        assert got.float().flatten().tolist() == pytest.approx(want.float().flatten().tolist(), abs=2**-6 * scale)
+
+
+@pytest.mark.slow
+def test_precisions_are_compared_seed_for_seed(
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.test_end_to_end import TINY, set_params
+
+    params = tmp_path / "params.yaml"
+    params.write_text((ROOT / "params.yaml").read_text())
+    set_params(params, TINY | {"demo.pretrain.epochs": 2, "demo.finetune.epochs": 3})
+    main_of("precision")(["--threads", "1", "--seeds", "3", "--data", str(data_folder), "--params", str(params)])
+    out = capsys.readouterr().out
+    assert "seed 3, fp32" in out and "seed 3, bf16" in out
+    line = json.loads(out.splitlines()[-1])
+    assert line["benchmark"] == "precision" and line["seeds"] == [3]
+    assert line["ratios"].keys() == {"test_accuracy", "probe", "knn", "verification_auc", "pretext_accuracy"}
+
+
 def test_operators_fall_into_their_groups() -> None:
     import torch
 

@@ -199,11 +199,15 @@ def test_another_pretext_reruns_from_pretrain_and_going_back_restores(repository
     assert "rotated_grayscale" in sh("dvc", "exp", "show", "--no-pager", "--md", cwd=repository)
 
 
-def test_a_queue_runs_variants_and_a_mistyped_parameter_stops_before_any_work(repository: Path) -> None:
+def test_a_mistyped_parameter_stops_before_any_work(repository: Path) -> None:
     out = sh("dvc", "exp", "run", "-S", "pretext=grayscal", cwd=repository, ok=False)
     assert "pretext = 'grayscal'" in out
     assert "one of original, rotated, grayscale, rotated_grayscale" in out
     assert "Traceback" not in out.split("ERROR")[0]
+
+
+@pytest.mark.slow
+def test_a_queue_runs_variants(repository: Path) -> None:
     sh("git", "checkout", "-q", ".", cwd=repository)
     sh("dvc", "checkout", "-q", cwd=repository)
     sh("dvc", "exp", "run", "--queue", "-S", "pretext=original,rotated_grayscale", cwd=repository)
@@ -211,6 +215,26 @@ def test_a_queue_runs_variants_and_a_mistyped_parameter_stops_before_any_work(re
     shown = json.loads(sh("dvc", "exp", "show", "--json", cwd=repository))
     names = {e["name"] for row in shown for e in row.get("experiments") or [] for e in e["revs"] if e.get("name")}
     assert len(names) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun --nproc-per-node=2", "torchrun --nproc-per-node 2"])
+def test_two_processes_train_the_same_and_the_first_alone_writes(launcher: str, repository: Path) -> None:
+    """As README has it; a launcher with = in it wants quotes inside the quotes."""
+    sh("git", "checkout", "-q", ".", cwd=repository)
+    sh("dvc", "checkout", "-q", cwd=repository)
+    alone = {stage: metrics(repository, stage) for stage in ("pretrain", "finetune")}
+    quoted = f"'{launcher}'" if "=" in launcher else launcher
+    out = sh("dvc", "exp", "run", "-f", "-S", f"launcher={quoted}", "evaluate", cwd=repository)
+    assert f"> {launcher} -m stages.pretrain" in out
+    for stage, expected in alone.items():
+        assert json.loads((repository / "speed" / f"{stage}.json").read_text())["processes"] == 2
+        got = metrics(repository, stage)
+        assert got["epochs"] == expected["epochs"]
+        assert got["val"]["loss"] == pytest.approx(expected["val"]["loss"], rel=0.02)
+        assert got["val"]["photographs"] == expected["val"]["photographs"]
+    written = {str(path.relative_to(repository)) for path in repository.rglob(".*.part")}
+    assert not written, "nothing half-written is left"
 
 
 def test_a_relative_mirror_is_found_from_an_experiments_temporary_copy_too(repository: Path) -> None:

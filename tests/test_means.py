@@ -90,6 +90,20 @@ def test_they_go_on_from_their_totals_to_the_bit(
     assert second.totals() == whole.totals()
 
 
+def test_each_process_goes_on_from_its_own(monkeypatch: pytest.MonkeyPatch, accelerator: Accelerator) -> None:
+    """Sums of 1e16 and of ones, which one fp64 sum would swallow. Of two that were saved, one that is left takes both."""
+    saved = [{"count": 1, "sums": {"loss": 1e16}}, {"count": 2, "sums": {"loss": 2.0}}]
+    for rank, own in enumerate(saved):
+        means = Means(accelerator)
+        means._place = slice(rank, None, 2)
+        means.load(saved)
+        means.add(torch.ones(3), {})
+        assert means.totals() == [{"count": own["count"] + 3, "sums": {"loss": own["sums"]["loss"] + 3}}]
+    alone = Means(accelerator)
+    alone.load(saved)
+    assert alone.totals() == [{"count": 3, "sums": {"loss": 1e16 + 2}}]
+
+
 def test_small_numbers_are_not_lost_among_many(accelerator: Accelerator) -> None:
     """In fp32 a sum of 2^24 would not grow any more."""
     means = Means(accelerator)

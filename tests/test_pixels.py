@@ -75,6 +75,14 @@ def test_kept_and_decoded_as_asked_are_the_same(faces: Path, image_size: int | N
         assert torch.equal(kept[n].images, asked[n].images)
 
 
+def test_processes_on_one_machine_share_the_memory(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them keeps all faces."""
+    rows = pa.concat_tables([read_index(faces / "index.parquet")] * 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert FacePixels(faces, rows, None, 1).kept is None
+    assert FacePixels(faces, rows, None, 2).kept is not None
+
+
 def test_faces_are_kept_up_to_the_last_byte_of_memory(faces: Path) -> None:
     """96 faces of 48 px are 0.63 MiB: over 0, under 1; 152 of them are 1.002 MiB."""
     index = read_index(faces / "index.parquet")

@@ -215,6 +215,19 @@ def test_learned_weights_are_those_of_kendalls_equation_10(
     assert scores["weight_pixels"].tolist() == pytest.approx([1 / (2 * sigma_pixels**2)] * len(given))
 
 
+def test_metrics_tell_the_fields_of_the_variant_that_the_pretext_asks_for() -> None:
+    """And nothing of the others, which change nothing."""
+    turns, pixels = {"rotations": "all"}, {"color_space": "lab", "reconstruction_loss": "l1"}
+    given = turns | pixels | {"reconstruction_weight": 0.5}
+    assert variant("original", **given).asked == {}
+    assert variant("rotated", **given).asked == turns
+    assert variant("grayscale", **given).asked == pixels
+    both = variant("rotated_grayscale", **given)
+    assert both.asked == turns | pixels | {"loss_weighting": "fixed", "reconstruction_weight": 0.5}
+    learned = variant("rotated_grayscale", **given, loss_weighting="uncertainty")
+    assert learned.asked == turns | pixels | {"loss_weighting": "uncertainty"}
+
+
 def test_learned_weights_make_the_pixels_loss_the_likelihood_of_a_gaussian(
     images: torch.Tensor, turns: torch.Tensor
 ) -> None:
@@ -264,7 +277,13 @@ def test_scores_are_accuracy_and_psnr_by_their_formulas(
     scores = pretext.scores(answer, truth)
     expected: dict[str, list[float]] = {measure: [] for measure in scores}
     asks_turns, asks_pixels = ASKS[name]
-    assert set(scores) == ({"accuracy"} if asks_turns else set()) | ({"psnr", "psnr_grey"} if asks_pixels else set())
+    measures = {"accuracy"} if asks_turns else set()
+    measures |= {"psnr", "psnr_grey"} if asks_pixels else set()
+    if asks_turns and asks_pixels:
+        measures |= {"loss_turn", "loss_pixels"}
+        of_turns, of_pixels = slow_losses(pretext, images, turns, answer)
+        expected |= {"loss_turn": list(of_turns), "loss_pixels": list(of_pixels)}
+    assert set(scores) == measures
     for row, (n, k) in enumerate(shown(pretext, turns)):
         original = images[n].numpy()
         if answer.turn_logits is not None:
@@ -406,7 +425,7 @@ def test_all_variants_at_once_are_learned_and_their_weights_reported(
     torch.manual_seed(0)
     model.head = pretext.head(16)
     history = run(model, PretextTask(pretext, settings), splits, tmp_path, settings).history
-    measures = {"loss", "accuracy", "psnr", "psnr_grey", "weight_turn", "weight_pixels"}
+    measures = {"loss", "loss_turn", "loss_pixels", "accuracy", "psnr", "psnr_grey", "weight_turn", "weight_pixels"}
     assert {key.removeprefix("val/") for key in history[0] if key.startswith("val/")} == measures
     assert history[-1]["val/loss"] < history[0]["val/loss"]
     assert history[-1]["val/psnr"] > history[0]["val/psnr"] + 0.5

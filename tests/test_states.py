@@ -28,7 +28,7 @@ import facerep.states
 from facerep import places
 from facerep.errors import FacerepError
 from facerep.places import Bucket, Folder
-from facerep.states import Store, run_store
+from facerep.states import Store, discard_finished, run_store
 from tests.gcs import running_server
 
 SETTINGS: dict[str, Any] = {"seed": 0, "pretrain": {"epochs": 2, "learning_rate": 0.001, "clip_norm": None}}
@@ -160,6 +160,28 @@ def test_the_newest_state_comes_back_equal_and_the_last_two_are_kept(store: Stor
     assert not list(files(store))
     assert not store.place.folder.exists()
     store.discard()
+
+
+@pytest.mark.parametrize("place", ["scratch", "memory://runs"])
+def test_a_finished_run_keeps_its_states_until_they_are_discarded(
+    place: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all runs the finished ones go, but for the one that is named; what still trains stays."""
+    monkeypatch.setenv("FACEREP_SCRATCH", place)
+    discard_finished()  # where there is nothing yet
+    stores = [run_store(stage, SETTINGS | {"seed": 0}, []) for stage in ("pretrain", "finetune")]
+    stores.append(run_store("pretrain", SETTINGS | {"seed": 1}, []))
+    for store in stores:
+        saved(store, 1, 2)
+    for store in stores[:2]:
+        store.finish()
+    assert [step_of(store.load()) for store in stores] == [2, 2, 2]
+    assert len(files(stores[0])) == 3 and files(stores[0])["finished"] == b""
+    discard_finished(but=stores[1].name)
+    assert [step_of(store.load()) for store in stores] == [None, 2, 2]
+    discard_finished()
+    assert [step_of(store.load()) for store in stores] == [None, None, 2]
+    fsspec.filesystem("memory").store.clear()
 
 
 def test_the_same_position_can_be_saved_twice(store: Store) -> None:
@@ -316,6 +338,17 @@ def test_a_url_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
 
 
 # Two at once
+
+
+def test_of_many_processes_none_waits(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The others, which do not ask for the lock, would give up after minutes, with a traceback."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    place = type(store.place)(*[v for k, v in vars(store.place).items() if k in ("url", "folder")])
+    held = r"^pretrain-x: another process trains this very run; run the same command again when it has ended\.$"
+    with Store(store.name, place).held():
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(FacerepError, match=held), Store(store.name, place).held():
+            pass
 
 
 def test_a_second_run_waits_for_the_first(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

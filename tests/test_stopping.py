@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 from facerep.places import Folder
@@ -87,6 +88,40 @@ def test_the_end_of_the_parent_counts_as_asking() -> None:
         os.kill(between, signal.SIGKILL)
         os.waitpid(between, 0)
         assert told.readline() == "False the end of the process that started it\n"
+
+
+WATCHING = """
+import sys, time
+from facerep.stopping import StopRequest
+stop = StopRequest()
+print(stop.asked(), flush=True)
+while not stop.asked():
+    time.sleep(0.01)
+print(stop.reason, flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["dvc", "other"])
+def test_dvc_is_watched_past_the_shell_between_and_no_other_program_is(name: str, tmp_path: Path) -> None:
+    """dvc → sh → sh → us: when DVC is killed the shells live on. Of other programs the shell, our parent, is what counts."""
+    (tmp_path / "watch.py").write_text(WATCHING)
+    inner = f"{sys.executable} watch.py; exit 0"  # two commands: no shell puts itself in the place of the first
+    starter = f"import subprocess; subprocess.run(['/bin/sh', '-c', '/bin/sh -c \"{inner}\"; exit 0'])"
+    (tmp_path / name).write_text(starter)
+    with subprocess.Popen([sys.executable, name], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "False\n"
+        (outer,) = psutil.Process(process.pid).children()
+        (shell,) = outer.children()
+        (watching,) = shell.children()
+        process.kill()
+        process.wait()
+        if name == "other":
+            time.sleep(0.5)
+            assert watching.status() != psutil.STATUS_ZOMBIE
+            assert shell.is_running()
+            shell.kill()
+        assert process.stdout.read() == "the end of the process that started it\n"
 
 
 # Real processes, each in the middle of its training

@@ -32,6 +32,7 @@ from tests.killing import (
     assert_same,
     commit,
     copied,
+    finished,
     going_on,
     newest,
     position,
@@ -77,7 +78,10 @@ def left_alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def undisturbed(left_alone: Run) -> dict[str, bytes]:
     """What it ends with."""
     assert going_on(left_alone.end()) == []
-    assert states(left_alone.clone, "") == []
+    assert finished(left_alone.clone) == ["finetune"], (
+        "the mark of pretraining, and its states, went with the next stage"
+    )
+    assert states(left_alone.clone, "pretrain") == []
     return results(left_alone.clone)
 
 
@@ -92,10 +96,10 @@ def disturbed(prepared: Path, left_alone: Run, tmp_path_factory: pytest.TempPath
 Stop = Callable[[Run, psutil.Process], None]
 
 
-def stopped(clone: Path, stage: str, stop: Stop) -> str:
+def stopped(clone: Path, stage: str, stop: Stop, env: dict[str, str] | None = None) -> str:
     """`dvc repro`, until `stage` has saved a further state, then `stop`; the output. The older state was gone on from."""
     before = newest(clone, stage)
-    with Run(clone, *REPRO) as run:
+    with Run(clone, *REPRO, env=env) as run:
         stop(run, run.until_trained(stage, lambda: newest(clone, stage) > before))
     assert newest(clone, stage) > before
     for path in states(clone, stage):
@@ -148,15 +152,29 @@ def test_ctrl_c_saves_at_once_and_is_told(disturbed: Path) -> None:
 
 
 def test_a_stage_whose_dvc_was_killed_saves_and_ends(disturbed: Path) -> None:
+    """With a shell between them that lives on: bash puts the stage in its own place, Debian's /bin/sh starts it."""
+
     def orphaned(run: Run, stage: psutil.Process) -> None:
         os.kill(run.pid, signal.SIGKILL)
         run.end(ok=False)
         stage.wait(PATIENCE)
 
     before = newest(disturbed, "pretrain")
-    output = stopped(disturbed, "pretrain", orphaned)
+    output = stopped(disturbed, "pretrain", orphaned, {"SHELL": "/bin/sh"})
     assert goes_on(output, "pretrain", before)
     stop_is_told(output, disturbed, "the end of the process that started it")
+
+
+def test_a_kill_while_dvc_takes_the_results_loses_no_epoch(disturbed: Path) -> None:
+    """The training has ended, and nothing is in DVC's cache and lock yet."""
+    with Run(disturbed, *REPRO) as run:
+        run.until("pretrain", lambda _: finished(disturbed) == ["pretrain"])
+        run.kill()
+    with Run(disturbed, *REPRO) as run:
+        run.until("pretrain", lambda _: "\npretrain: this run had ended, its result is taken from " in run.output)
+        run.kill()
+    assert going_on(run.output) == []
+    assert newest(disturbed, "pretrain") == (EPOCHS["pretrain"], 0)
 
 
 @pytest.mark.slow
@@ -203,7 +221,7 @@ def test_after_all_that_the_run_ends_with_the_same_bits(disturbed: Path, undistu
     assert f"{last} is damaged (its content is not what was written); going on from the one before it." in output
     assert goes_on(output, "finetune", position(older.name))
     assert_same(disturbed, undisturbed)
-    assert states(disturbed, "") == [], "the state of a run that is done is thrown away"
+    assert finished(disturbed) == ["finetune"] and states(disturbed, "pretrain") == []
 
 
 # What changes, starts afresh
@@ -362,14 +380,16 @@ def test_a_machine_that_vanishes_is_gone_on_from_elsewhere(
         output = sh(*REPRO, cwd=second, env=env)
         assert "Running stage 'download'" in output
         assert goes_on(output, "pretrain", before)
-        assert newest_in_bucket(address) == (-1, 0), "the states of runs that are done are thrown away"
+        assert newest_in_bucket(address) == (-1, 0), "its states went with the next stage"
+        assert newest_in_bucket(address, "finetune") == (EPOCHS["finetune"], 0)
     assert_same(second, undisturbed)
 
 
-def newest_in_bucket(address: str) -> tuple[int, int]:
+def newest_in_bucket(address: str, stage: str = "pretrain") -> tuple[int, int]:
     with urllib.request.urlopen(f"{address}/storage/v1/b/facerep/o?prefix=runs/") as answer:
-        names = [item["name"].rpartition("/")[2] for item in json.load(answer).get("items", [])]
-    return max(map(position, names), default=(-1, 0))
+        items = json.load(answer).get("items", [])
+    names = [item["name"].rpartition("/")[2] for item in items if item["name"].startswith(f"runs/{stage}-")]
+    return max((position(name) for name in names if name != "finished"), default=(-1, 0))
 
 
 @pytest.mark.slow

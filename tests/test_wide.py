@@ -262,7 +262,8 @@ def test_the_means_of_training_go_on_to_the_bit_too(torchrun: Launch) -> None:
 def test_processes_that_are_of_different_runs_say_so(torchrun: Launch) -> None:
     for told in torchrun.told("other run"):
         assert told["error"] == (
-            "FacerepError: the processes do not agree: params.yaml, data or code differ between the machines."
+            "FacerepError: the processes do not agree, they train finetune-0 and finetune-1: run the same stage on every "
+            "machine, with the same params.yaml, data and code."
         )
         assert told["trained"] == []
     assert not Path(torchrun.jobs["other run"]["place"]).exists()

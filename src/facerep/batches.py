@@ -98,7 +98,7 @@ class Loader:
             yield Part(here, photographs, last)
 
     def _sent(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
+        return tensor.to(self.device, non_blocking=self.pinned)
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:

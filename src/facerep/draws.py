@@ -4,6 +4,8 @@ A counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1
 finaliser of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014).
 """
 
+from copy import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -37,7 +39,15 @@ class Draws:
             key = _mix(self._base ^ (np.uint64(stream) * _GOLDEN + np.uint64(3)))
             bits = _mix(_mix(counter * _GOLDEN + key) ^ key)
         values = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-        return torch.from_numpy(values.reshape(samples.shape)).to(self.device)
+        drawn = torch.from_numpy(values.reshape(samples.shape))
+        # a GPU need not wait for so few bytes: CUDA has taken them when `to` returns
+        return drawn.to(self.device, non_blocking=torch.device(self.device).type == "cuda")
+
+    def on(self, device: torch.device | str) -> "Draws":
+        """The same draws, given on another device."""
+        other = copy(self)
+        other.device = device
+        return other
 
     def integers(self, samples: Tensor, stream: int, high: int) -> Tensor:
         """Int64 in 0 … high-1 for each of `samples`."""

@@ -21,6 +21,7 @@ from facerep.probes import bootstrap_interval, few_labels, knn_accuracy, linear_
 from facerep.progress import progress_bar
 from facerep.runtime import Runtime, accelerator_for
 from facerep.selection import read_selection
+from facerep.states import discard_finished
 from facerep.transforms import TURN, denormalize, normalize, to_float
 from facerep.verification import Roc, verification
 
@@ -50,6 +51,7 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
 
     Raises FacerepError when a model or the data are not there, or there are too few photographs to make a pair.
     """
+    discard_finished()
     settings = params.active.evaluate
     device = accelerator_for(Runtime.of(params)).device
     backbone = load_backbone(pretrained).to(device).eval()

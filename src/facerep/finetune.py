@@ -1,6 +1,6 @@
 """finetune: the labelled task, learned from the pretrained weights."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from facerep.params import Params
 from facerep.pixels import Batch, FacePixels
 from facerep.runtime import Runtime, arithmetic
 from facerep.selection import read_selection
-from facerep.states import run_store
+from facerep.states import discard_finished, run_store
 from facerep.tasks import photographs
 from facerep.training import fit
 from facerep.transforms import normalize
@@ -39,7 +39,7 @@ class IdentityTask:
         images = photographs(batch, draws, self.settings, train)
         if not train or self.settings.mixup == 0:
             return normalize(images), batch.labels
-        rows = partners(batch.samples, draws, len(self.train)).cpu()
+        rows = partners(batch.samples, draws, len(self.train))
         other = self.train.__getitems__(rows.tolist())
         other = Batch(other.images.to(images.device), other.labels.to(images.device), rows)
         share = shares(batch.samples, draws, self.settings.mixup)
@@ -88,7 +88,10 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     run |= {"model": profile.model.model_dump(), "finetune": settings.model_dump()}
     weights = sorted(p for p in pretrained.iterdir() if p.is_file())
     store = run_store("finetune", run, [selection, *weights])
-    with store.held() if is_main_process() else nullcontext():
+    with ExitStack() as stack:
+        if is_main_process():
+            stack.enter_context(store.held())
+            discard_finished(but=store.name)
         task = IdentityTask(settings, splits["train"])
         result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "finetune")
         metrics = {"identities": len(names)}
@@ -99,5 +102,5 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
         with atomic_folder(out) as part:
             model.save_pretrained(part)
             image_processor(profile.model.image_size).save_pretrained(part)
-        store.discard()
+        store.finish()
     return metrics

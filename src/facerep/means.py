@@ -14,6 +14,7 @@ class Means:
     def __init__(self, accelerator: Accelerator) -> None:
         self.sums: dict[str, Tensor] = {}
         self.count = 0
+        self._place = slice(accelerator.process_index, None, accelerator.num_processes)
         self._dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
 
     def add(self, losses: Tensor, scores: dict[str, Tensor]) -> None:
@@ -23,21 +24,24 @@ class Means:
             self.sums[measure] = self.sums[measure] + total if measure in self.sums else total
         self.count += len(losses)
 
-    def totals(self) -> dict[str, Any]:
-        """The sums of all processes as plain numbers: `count` and `sums`."""
-        every = gather_object([{"count": self.count, "sums": {k: float(v) for k, v in self.sums.items()}}])
-        names = sorted({name for one in every for name in one["sums"]})
-        return {
-            "count": sum(one["count"] for one in every),
-            "sums": {name: sum(one["sums"].get(name, 0.0) for one in every) for name in names},
-        }
+    def totals(self) -> list[dict[str, Any]]:
+        """The sums of each process as plain numbers: `count` and `sums`."""
+        own = {"count": self.count, "sums": {name: float(value) for name, value in self.sums.items()}}
+        every: list[dict[str, Any]] = gather_object([own])
+        return every
 
-    def load(self, totals: dict[str, Any]) -> None:
-        """Go on from what `totals` gave."""
-        self.count = totals["count"]
-        self.sums = {name: torch.tensor(value, dtype=self._dtype) for name, value in totals["sums"].items()}
+    def load(self, totals: list[dict[str, Any]]) -> None:
+        """Go on from what `totals` gave: each process from its own, and from those of processes that are no longer there."""
+        self.count, sums = _together(totals[self._place])
+        self.sums = {name: torch.tensor(value, dtype=self._dtype) for name, value in sums.items()}
 
     def result(self, split: str) -> dict[str, float]:
         """{"<split>/<measure>": mean}."""
-        totals = self.totals()
-        return {f"{split}/{measure}": total / totals["count"] for measure, total in totals["sums"].items()}
+        count, sums = _together(self.totals())
+        return {f"{split}/{name}": total / count for name, total in sums.items()}
+
+
+def _together(totals: list[dict[str, Any]]) -> tuple[int, dict[str, float]]:
+    names = sorted({name for one in totals for name in one["sums"]})
+    sums = {name: sum(one["sums"].get(name, 0.0) for one in totals) for name in names}
+    return sum(one["count"] for one in totals), sums

@@ -25,15 +25,15 @@ class MixedLabels(NamedTuple):
 
 
 def partners(samples: Tensor, draws: Draws, rows: int) -> Tensor:
-    """Another row for each sample, all equally likely: int64 B in 0 … rows-1, on the draws' device.
+    """Another row for each sample, all equally likely: int64 B in 0 … rows-1, on the CPU, where they are fetched.
 
     Args:
         samples: int64 B in 0 … rows-1, the rows of the photographs that are to be mixed.
         draws: of this epoch.
         rows: how many there are to train on; the only one is its own partner.
     """
-    ahead = 1 + draws.integers(samples, PARTNER, max(1, rows - 1))
-    return (samples.to(ahead.device) + ahead).remainder(rows)
+    ahead = 1 + draws.on("cpu").integers(samples, PARTNER, max(1, rows - 1))
+    return (samples.cpu() + ahead).remainder(rows)
 
 
 def shares(samples: Tensor, draws: Draws, alpha: float) -> Tensor:
@@ -45,7 +45,7 @@ def shares(samples: Tensor, draws: Draws, alpha: float) -> Tensor:
         alpha: above 0; small: mostly next to nothing or next to all, 1: uniform, large: about half.
     """
     # the draws are multiples of 2^-24; half a step up, neither 0 nor 1 is among them and both ends are alike
-    uniform = draws.uniform(samples, SHARE).cpu().double() + 2.0**-25
+    uniform = draws.on("cpu").uniform(samples, SHARE).double() + 2.0**-25
     kept = torch.as_tensor(betaincinv(alpha, alpha, uniform.numpy()))
     return kept.float().to(draws.device)
 

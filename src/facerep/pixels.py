@@ -35,6 +35,16 @@ def decode_face(jpeg: bytes | memoryview, image_size: int | None = None) -> Tens
     return image if image_size is None else _resized(image, image_size)
 
 
+def _processes() -> int:
+    """How many processes like this one a launcher started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
@@ -48,7 +58,8 @@ class FacePixels(Dataset[Batch]):
         faces: the folder of the shards.
         rows: a table with the columns shard, offset, length; label where there are labels.
         image_size: side of the images given; None: as the shards hold them.
-        memory_mb: the decoded faces are kept in memory when they fit into this.
+        memory_mb: the decoded faces are kept in memory when they fit into this; processes that a launcher started on
+            one machine, each of which keeps them, share it.
 
     Raises FacerepError when a shard is missing or a face does not decode.
     """
@@ -65,7 +76,7 @@ class FacePixels(Dataset[Batch]):
         self.image_size = image_size or self._stored_size()
         self.gpu: torch.device | None = None
         self.kept: Tensor | None = None
-        if len(self) * 3 * self.image_size**2 <= memory_mb * 2**20:
+        if len(self) * 3 * self.image_size**2 <= memory_mb * 2**20 / _processes():
             self.kept = self._decode(range(len(self))).permute(0, 2, 3, 1)  # as they lie in memory
 
     def __len__(self) -> int:
@@ -110,7 +121,7 @@ class FacePixels(Dataset[Batch]):
             fill(0)
             return out
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(max(1, _cores() // _processes())) as pool:
             for _ in pool.map(fill, range(len(indices))):
                 pass  # raises what a thread raised
         return out

@@ -127,6 +127,15 @@ class Pretext:
         """Whether each photograph is shown four times, each in another turn."""
         return self.asks_turns and self.variant.rotations == "all"
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The fields of the variant that mean something to this pretext."""
+        fields = ["rotations"] if self.asks_turns else []
+        fields += ["color_space", "reconstruction_loss"] if self.asks_pixels else []
+        if self.asks_turns and self.asks_pixels:
+            fields += ["loss_weighting"] + ["reconstruction_weight"] * (self.variant.loss_weighting == "fixed")
+        return {name: getattr(self.variant, name) for name in fields}
+
     def head(self, channels: int) -> PretextHead:
         """A fresh head for feature maps of `channels` channels."""
         return PretextHead(
@@ -212,10 +221,14 @@ class Pretext:
         """How well each input was answered, float32 N each.
 
         `accuracy` of the turn (0 or 1); `psnr` in dB of the RGB pixels in [0, 1], and `psnr_grey`, what handing back
-        the grey input would score: the bar that a network which has learned colors clears. Where the weights of the
-        losses are learned, these too, the same for each: `weight_turn` and `weight_pixels`.
+        the grey input would score: the bar that a network which has learned colors clears. Where both are asked for,
+        the two losses, `loss_turn` and `loss_pixels`; where their weights are learned, these too, the same for each:
+        `weight_turn` and `weight_pixels`.
         """
         out: dict[str, Tensor] = {}
+        if self.asks_turns and self.asks_pixels:
+            parts = {"loss_turn": self._turn_losses(answer, truth), "loss_pixels": self._pixel_losses(answer, truth)}
+            out |= {name: losses for name, losses in parts.items() if losses is not None}
         if answer.turn_logits is not None and truth.turns is not None:
             out["accuracy"] = (answer.turn_logits.argmax(1) == truth.turns).float()
         if answer.pixels is not None and truth.pixels is not None:

@@ -1,6 +1,6 @@
 """pretrain: starting weights, made better (or not) by a pretext on unlabelled faces."""
 
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from facerep.pixels import Batch, FacePixels
 from facerep.pretexts import Answer, Pretext, Truth, pretext_named
 from facerep.runtime import Runtime, arithmetic
 from facerep.selection import read_selection, stable_order
-from facerep.states import run_store
+from facerep.states import discard_finished, run_store
 from facerep.tasks import photographs
 from facerep.training import fit
 from facerep.transforms import TURN
@@ -69,6 +69,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
     backbone = build_backbone(profile.model, params.seed, settings.drop_path)
     model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1]))
     metrics: dict[str, Any] = {"pretext": pretext.name, "parameters": sum(p.numel() for p in backbone.parameters())}
+    metrics |= {"variant": pretext.asked} if pretext.trains else {}
     with ExitStack() as stack:
         store, result, splits = None, None, {}
         if pretext.trains:
@@ -77,7 +78,9 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
             size = profile.model.image_size
             splits = {s: FacePixels(data / "faces", part, size, settings.memory_mb) for s, part in rows.items()}
             store = run_store("pretrain", _settings(params), [selection, *starting_files(profile.model)])
-            stack.enter_context(store.held() if is_main_process() else nullcontext())
+            if is_main_process():
+                stack.enter_context(store.held())
+                discard_finished(but=store.name)
             task = PretextTask(pretext, settings)
             result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "pretrain")
         if not is_main_process():
@@ -88,7 +91,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
             save_pretext_model(model, pretext, part)
             image_processor(profile.model.image_size).save_pretrained(part)
         if store is not None:
-            store.discard()
+            store.finish()
     return metrics
 
 

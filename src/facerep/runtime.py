@@ -7,6 +7,7 @@ import sys
 from typing import Any, NamedTuple
 
 import torch
+import transformers
 from accelerate import Accelerator
 
 from facerep.errors import FacerepError
@@ -63,6 +64,7 @@ def arithmetic(runtime: Runtime) -> dict[str, Any]:
         "device": device,
         "bf16": has_bf16(device),
         "torch": torch.__version__,
+        "transformers": transformers.__version__,
     }
 
 

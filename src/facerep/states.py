@@ -2,10 +2,14 @@
 
 They are no DVC output (DVC deletes outputs before it runs a stage) and lie under a hash of parameters, data and code: a
 run with anything changed starts afresh, the same run goes on, from an experiment's temporary copy too.
+
+A run that has ended is marked, and its states stay until a later stage finds the mark: while DVC hashes and keeps the
+outputs, a kill would lose the whole training otherwise.
 """
 
 import hashlib
 import json
+import os
 import pickle
 import re
 import sys
@@ -22,6 +26,7 @@ from facerep.files import disk_full_named, sha256_of
 from facerep.places import Bucket, Folder
 from facerep.scratch import scratch_folder, scratch_url
 
+FINISHED = "finished"  # the mark of a run that has ended: an empty file
 _NAME = re.compile(r"state-(\d+)-(\d+)-([0-9a-f]{16})\.pt")  # epoch, step, the start of the content's sha256
 
 
@@ -33,9 +38,29 @@ def run_store(stage: str, settings: dict[str, Any], data: list[Path]) -> "Store"
     code = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".py", ".c"))
     parts = {"settings": settings, "files": [[path.name, sha256_of(path)] for path in (*data, *code)]}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-    name, url = f"{stage}-{digest}", scratch_url()
-    folder = scratch_folder() / name
-    return Store(name, Folder(folder) if url is None else Bucket(url + name, folder))
+    return _store(f"{stage}-{digest}")
+
+
+def _store(name: str) -> "Store":
+    return Store(name, _place(name))
+
+
+def _place(name: str = "") -> Folder | Bucket:
+    """Where the states of a run lie; without a name, what all runs lie in."""
+    folder, url = scratch_folder() / name, scratch_url()
+    return Folder(folder) if url is None else Bucket((url + name).rstrip("/"), folder)
+
+
+def discard_finished(but: str | None = None) -> None:
+    """Forget the runs that are marked as finished, except the one named `but`.
+
+    Called by whatever runs after them: DVC has kept their outputs by then. A bucket that does not answer is no matter:
+    another time will do.
+    """
+    with suppress(FacerepError):
+        for name in _place().folders_with(FINISHED):
+            if name != but:
+                _store(name).discard()
 
 
 class Store:
@@ -56,7 +81,8 @@ class Store:
     def held(self) -> Iterator[None]:
         """Have the run to oneself: of two experiments that share a run, the second waits for the first.
 
-        The lock is a file of this machine: two machines that share a bucket are not held apart.
+        The lock is a file of this machine: two machines that share a bucket are not held apart. Of many processes the
+        first has the lock; the others would not wait for it for long, so then a FacerepError is raised at once.
         """
         with _writable(self.place.lock.parent):
             self.place.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +90,10 @@ class Store:
             try:
                 lock.acquire(timeout=1)
             except Timeout:
+                if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                    raise FacerepError(
+                        f"{self.name}: another process trains this very run; run the same command again when it has ended."
+                    ) from None
                 _to_stderr(f"{self.name}: another process trains this very run; waiting for it to end.")
                 lock.acquire()
         try:
@@ -110,8 +140,16 @@ class Store:
         before = sorted(others, key=_position)[-1:]
         self.place.delete(older - {name, *before})
 
+    def finish(self) -> None:
+        """Mark the run as one that has ended, so that `discard_finished` takes it away one day."""
+        part = self.place.folder / f".{FINISHED}.part"
+        with _writable(part.parent), disk_full_named(part.parent):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.touch()
+            self.place.put(part, FINISHED)
+
     def discard(self) -> None:
-        """Forget all states: the run is done."""
+        """Forget all states."""
         self.place.clear()
 
 

@@ -3,15 +3,35 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-_parent = os.getppid()  # when this was imported: first of all, in a stage
+import psutil
+
+
+def _find_starter() -> psutil.Process | None:
+    """DVC where it is among our ancestors, else our parent; None where we have none (the first process of a container).
+
+    Between DVC and us may stand a shell, which /bin/sh often is, or a launcher: these live on when DVC is killed.
+    """
+    parents = psutil.Process().parents()
+    return next(filter(_is_dvc, parents), parents[0] if parents else None)
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    """Whether it runs as `dvc …`, `python …/dvc …` or `python -m dvc …`."""
+    with suppress(psutil.Error):
+        return "dvc" in (os.path.basename(word) for word in process.cmdline()[:3])  # noqa: PTH119  # words, not paths
+    return False
+
+
+_starter = _find_starter()  # when this was imported: first of all, in a stage
 
 
 def _forked() -> None:
-    global _parent
-    _parent = os.getppid()
+    global _starter
+    _starter = _find_starter()
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -20,13 +40,13 @@ os.register_at_fork(after_in_child=_forked)
 class StopRequest:
     """Inside its context, SIGTERM and Ctrl-C no longer end the process at once: they are noted in `reason`.
 
-    The end of the parent process counts too: a `dvc repro` that was killed leaves nobody to take the results, and the
-    next one would wait for this process.
+    The end of DVC (or, without DVC, of the parent process) counts too: a `dvc repro` that was killed leaves nobody to
+    take the results, and the next one would wait for this process.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._parent = _parent
+        self._starter = _starter
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -41,9 +61,17 @@ class StopRequest:
 
     def asked(self) -> bool:
         """Whether somebody has asked."""
-        if self.reason is None and os.getppid() != self._parent:
+        if self.reason is None and self._starter is not None and _has_ended(self._starter):
             self.reason = "the end of the process that started it"
         return self.reason is not None
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether it is gone, or a zombie that nobody has asked for yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -66,8 +66,11 @@ def fit(
         if not len(pixels):
             raise FacerepError(f"no photographs to {split} with; look at metrics/select.json for where they went.")
     accelerator = accelerator_for(runtime)
-    if len(set(gather_object([store.digest]))) > 1:
-        raise FacerepError("the processes do not agree: params.yaml, data or code differ between the machines.")
+    if len(names := set(gather_object([store.name]))) > 1:
+        raise FacerepError(
+            f"the processes do not agree, they train {' and '.join(sorted(names))}: run the same stage on every machine, "
+            "with the same params.yaml, data and code."
+        )
     run = _Run(model, task, splits, settings, runtime, accelerator, store, name)
     run.restore()
     with ExitStack() as stack:
@@ -280,13 +283,17 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.epoch, self.step = state["epoch"], state["step"]
-        if self.accelerator.is_main_process:  # the sums are of all processes
-            self.means.load(state["means"])
+        self.means.load(state["means"])
         self.history, self.best = state["history"], state["best"]
         self.photographs, self.seconds = state["photographs"], state["seconds"]
-        self.accelerator.print(
-            f"{self.name}: going on in epoch {self.epoch + 1}, after {self.step} of {self.steps} steps"
-        )
+        if self.epoch < self.settings.epochs:
+            self.accelerator.print(
+                f"{self.name}: going on in epoch {self.epoch + 1}, after {self.step} of {self.steps} steps"
+            )
+        else:
+            self.accelerator.print(
+                f"{self.name}: this run had ended, its result is taken from {self.store.place} (delete that to train again)"
+            )
 
     def speed(self) -> dict[str, Any]:
         """How fast the run was, over all its processes and all its parts; the memory is this process's."""
