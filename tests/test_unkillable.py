@@ -407,5 +407,5 @@ def test_anything_changed_starts_afresh(change: dict[str, object], prepared: Pat
     for clone in (killed_one, fresh):
         set_params(clone / "params.yaml", change)
         assert going_on(sh("dvc", "repro", "pretrain", cwd=clone)) == []
-    assert states(killed_one, "pretrain") == stale
+    assert set(stale) < set(states(killed_one, "pretrain")), "beside those of the run that has ended since"
     assert_same(killed_one, results(fresh))
