@@ -1,11 +1,13 @@
 """Does bf16 cost accuracy? The final scores of the demo, trained in bf16 and in fp32, seed for seed.
 
-pretrain, finetune and evaluate, as `dvc repro` runs them, on the faces that `dvc repro select` has made. On a processor
+pretrain and finetune, as `dvc repro` runs them, on the faces that `dvc repro select` has made; then evaluate, which takes
+fp32 whatever the training took. On a processor
 without units for bf16 its convolutions and matrix products, which would take a hundred times as long, are done in fp32 on
 the bf16 numbers and rounded: what units that sum in fp32 give, but for the order of their sums.
 """
 
 import argparse
+import math
 import multiprocessing
 import os
 import statistics
@@ -79,9 +81,8 @@ def main(given: list[str] | None = None) -> None:
     how = "" if has_bf16("cpu") else " (bf16 by rounding)"
     show(f"demo, pretext {options.pretext}, test scores{how}", ["", *measures], rows)
     means = {p: {m: statistics.mean(scores[s, p][m] for s in options.seeds) for m in measures} for p in PRECISIONS}
-    conclude(
-        "precision", options.threads, {m: means["bf16"][m] / means["fp32"][m] for m in measures}, seeds=options.seeds
-    )
+    ratios = {m: means["bf16"][m] / (means["fp32"][m] or math.nan) for m in measures}
+    conclude("precision", options.threads, ratios, seeds=options.seeds)
 
 
 def final_scores(path: Path, data: Path, pretext: str, precision: str, seed: int, threads: int) -> dict[str, float]:

@@ -23,6 +23,7 @@ def run(name: str, stage: Callable[[Params], dict[str, Any]]) -> None:
     Of the processes that a launcher started, the first alone writes.
     """
     signal.signal(signal.SIGTERM, _terminated)  # training has its own, which saves
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what is said is seen at once, in a log too
     try:
         with disk_full_named(Path.cwd()):
             metrics = stage(load_params())

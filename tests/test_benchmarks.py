@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -197,8 +197,20 @@ def test_rounded_products_are_those_of_bf16() -> None:
     """Against torch's own bf16, which takes its time without units: forward and backward, to the last place of bf16."""
     import torch
     from torch import nn
+    from torch.utils._python_dispatch import TorchDispatchMode
 
     from benchmarks.precision import RoundedProducts
+
+    class Watching(TorchDispatchMode):
+        """Sees what RoundedProducts makes of the slow operators."""
+
+        seen: ClassVar[list[str]] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in RoundedProducts.SLOW:
+                assert all(a.dtype == torch.float32 for a in args if isinstance(a, torch.Tensor)), func
+                self.seen.append(str(func))
+            return func(*args, **(kwargs or {}))
 
     def answers() -> list[torch.Tensor]:
         torch.manual_seed(0)
@@ -211,9 +223,10 @@ def test_rounded_products_are_those_of_bf16() -> None:
         return [answer, image.grad, *(p.grad for p in network.parameters())]  # type: ignore[list-item]
 
     expected = answers()
-    with RoundedProducts():
+    with Watching(), RoundedProducts():
         rounded = answers()
-    torch.manual_seed(0)
+    assert {"aten.convolution.default", "aten.convolution_backward.default"} <= set(Watching.seen)
+    assert {"aten.addmm.default", "aten.mm.default"} & set(Watching.seen)
     for got, want in zip(rounded, expected, strict=True):
         assert got.dtype == want.dtype
         scale = want.float().abs().max().item()

@@ -218,6 +218,7 @@ def test_a_queue_runs_variants(repository: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two processes for each stage, and the first run before them
 @pytest.mark.parametrize("launcher", ["torchrun --nproc-per-node=2", "torchrun --nproc-per-node 2"])
 def test_two_processes_train_the_same_and_the_first_alone_writes(launcher: str, repository: Path) -> None:
     """As README has it; a launcher with = in it wants quotes inside the quotes."""

@@ -162,13 +162,12 @@ def test_the_newest_state_comes_back_equal_and_the_last_two_are_kept(store: Stor
     store.discard()
 
 
-@pytest.mark.parametrize("place", ["scratch", "memory://runs"])
-def test_a_finished_run_keeps_its_states_until_they_are_discarded(
-    place: str, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of all runs the finished ones go, but for the one that is named; what still trains stays."""
-    monkeypatch.setenv("FACEREP_SCRATCH", place)
+def test_a_finished_run_keeps_its_states_until_they_are_discarded(project: Path) -> None:
+    """The finished ones go, but for the one that is named and those in use; what still trains stays, and others' files."""
     discard_finished()  # where there is nothing yet
+    foreign = project / "scratch" / "somebody" / "finished"
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
     stores = [run_store(stage, SETTINGS | {"seed": 0}, []) for stage in ("pretrain", "finetune")]
     stores.append(run_store("pretrain", SETTINGS | {"seed": 1}, []))
     for store in stores:
@@ -179,9 +178,38 @@ def test_a_finished_run_keeps_its_states_until_they_are_discarded(
     assert len(files(stores[0])) == 3 and files(stores[0])["finished"] == b""
     discard_finished(but=stores[1].name)
     assert [step_of(store.load()) for store in stores] == [None, 2, 2]
+    with stores[1].held():
+        discard_finished()
+    assert [step_of(store.load()) for store in stores] == [None, 2, 2]
     discard_finished()
     assert [step_of(store.load()) for store in stores] == [None, None, 2]
+    assert foreign.is_file()
+
+
+def test_a_finished_run_that_goes_on_is_no_longer_finished(store: Store) -> None:
+    """From an older state, the last one being damaged."""
+    saved(store, 1, 2)
+    store.finish()
+    assert "finished" in files(store)
+    saved(store, 3)
+    assert sorted(name[:20] for name in files(store)) == ["state-0000-00000002-", "state-0000-00000003-"]
+
+
+def test_in_a_bucket_what_has_ended_stays(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEREP_SCRATCH", "memory://runs")
+    store = run_store("pretrain", SETTINGS, [])
+    saved(store, 1)
+    store.finish()
+    assert files(store)["finished"] == b""
+    discard_finished()
+    assert step_of(store.load()) == 1
     fsspec.filesystem("memory").store.clear()
+
+
+def test_a_mark_that_cannot_be_made_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    Store("x", Folder(tmp_path / "file" / "x")).finish()
+    Store("x", Bucket("nosuch://bucket/x", tmp_path / "x")).finish()
 
 
 def test_the_same_position_can_be_saved_twice(store: Store) -> None:

@@ -165,18 +165,6 @@ def test_a_stage_whose_dvc_was_killed_saves_and_ends(disturbed: Path) -> None:
     stop_is_told(output, disturbed, "the end of the process that started it")
 
 
-def test_a_kill_while_dvc_takes_the_results_loses_no_epoch(disturbed: Path) -> None:
-    """The training has ended, and nothing is in DVC's cache and lock yet."""
-    with Run(disturbed, *REPRO) as run:
-        run.until("pretrain", lambda _: finished(disturbed) == ["pretrain"])
-        run.kill()
-    with Run(disturbed, *REPRO) as run:
-        run.until("pretrain", lambda _: "\npretrain: this run had ended, its result is taken from " in run.output)
-        run.kill()
-    assert going_on(run.output) == []
-    assert newest(disturbed, "pretrain") == (EPOCHS["pretrain"], 0)
-
-
 @pytest.mark.slow
 @full_device
 def test_a_full_disk_is_told_and_leaves_the_older_state(disturbed: Path) -> None:
@@ -196,6 +184,18 @@ def test_a_full_disk_is_told_and_leaves_the_older_state(disturbed: Path) -> None
     folder = states(disturbed, "pretrain")[-1].parent
     assert f"\npretrain: {folder}: the disk is full; free some space and run again.\n" in output
     assert "Traceback" not in output
+
+
+def test_a_kill_while_dvc_takes_the_results_loses_no_epoch(disturbed: Path) -> None:
+    """The training has ended, and nothing is in DVC's cache and lock yet."""
+    with Run(disturbed, *REPRO) as run:
+        run.until("pretrain", lambda _: finished(disturbed) == ["pretrain"])
+        run.kill()
+    with Run(disturbed, *REPRO) as run:
+        run.until("pretrain", lambda _: "\npretrain: this run had ended, its result is taken from " in run.output)
+        run.kill()
+    assert going_on(run.output) == []
+    assert newest(disturbed, "pretrain") == (EPOCHS["pretrain"], 0)
 
 
 def test_a_damaged_state_is_told_and_the_one_before_it_is_used(disturbed: Path) -> None:
@@ -380,8 +380,10 @@ def test_a_machine_that_vanishes_is_gone_on_from_elsewhere(
         output = sh(*REPRO, cwd=second, env=env)
         assert "Running stage 'download'" in output
         assert goes_on(output, "pretrain", before)
-        assert newest_in_bucket(address) == (-1, 0), "its states went with the next stage"
-        assert newest_in_bucket(address, "finetune") == (EPOCHS["finetune"], 0)
+        assert newest_in_bucket(address) == (EPOCHS["pretrain"], 0), "what has ended stays: this machine may vanish too"
+        third = tmp_path / "third" / "facerep"
+        sh("git", "clone", "-q", str(second), str(third), cwd=tmp_path)
+        assert "pretrain: this run had ended" in sh("dvc", "repro", "pretrain", cwd=third, env=env)
     assert_same(second, undisturbed)
 
 

@@ -33,10 +33,6 @@ class Folder:
         """Of every file in the folder."""
         return [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
 
-    def folders_with(self, name: str) -> list[str]:
-        """The folders directly in this one that hold a file of this name."""
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{name}"))
-
     def put(self, part: Path, name: str) -> None:
         """Rename the file `part`, which lies in this folder."""
         part.replace(self.folder / name)
@@ -80,11 +76,6 @@ class Bucket:
         with self._failure_named():
             system, root = self._opened()
             return [path.removeprefix(f"{root}/") for path in _soon(system, "find", root)]
-
-    def folders_with(self, name: str) -> list[str]:
-        """As Folder's."""
-        parts = [path.split("/") for path in self.names()]
-        return sorted(path[0] for path in parts if path[1:] == [name])
 
     def put(self, part: Path, name: str) -> None:
         """Upload the local file `part` and delete it."""

@@ -27,6 +27,7 @@ from facerep.places import Bucket, Folder
 from facerep.scratch import scratch_folder, scratch_url
 
 FINISHED = "finished"  # the mark of a run that has ended: an empty file
+_RUN = re.compile(r"(pretrain|finetune)-[0-9a-f]{16}")
 _NAME = re.compile(r"state-(\d+)-(\d+)-([0-9a-f]{16})\.pt")  # epoch, step, the start of the content's sha256
 
 
@@ -42,25 +43,23 @@ def run_store(stage: str, settings: dict[str, Any], data: list[Path]) -> "Store"
 
 
 def _store(name: str) -> "Store":
-    return Store(name, _place(name))
-
-
-def _place(name: str = "") -> Folder | Bucket:
-    """Where the states of a run lie; without a name, what all runs lie in."""
     folder, url = scratch_folder() / name, scratch_url()
-    return Folder(folder) if url is None else Bucket((url + name).rstrip("/"), folder)
+    return Store(name, Folder(folder) if url is None else Bucket(url + name, folder))
 
 
 def discard_finished(but: str | None = None) -> None:
-    """Forget the runs that are marked as finished, except the one named `but`.
+    """Forget the runs on this machine that are marked as finished, except the one named `but` and those in use.
 
-    Called by whatever runs after them: DVC has kept their outputs by then. A bucket that does not answer is no matter:
-    another time will do.
+    Called by whatever runs after them: DVC has their outputs by then. In a bucket they stay: it is there because a machine
+    may vanish, and with it all that DVC has.
     """
-    with suppress(FacerepError):
-        for name in _place().folders_with(FINISHED):
-            if name != but:
-                _store(name).discard()
+    if scratch_url() is not None:
+        return
+    for mark in sorted(scratch_folder().glob(f"*/{FINISHED}")):
+        store = _store(mark.parent.name)
+        if _RUN.fullmatch(store.name) and store.name != but:
+            with suppress(Timeout), FileLock(store.place.lock, timeout=0):
+                store.discard()
 
 
 class Store:
@@ -141,9 +140,12 @@ class Store:
         self.place.delete(older - {name, *before})
 
     def finish(self) -> None:
-        """Mark the run as one that has ended, so that `discard_finished` takes it away one day."""
+        """Mark the run as one that has ended, so that `discard_finished` takes it away one day.
+
+        Where that fails it stays until somebody else takes it away; the run's results are good all the same.
+        """
         part = self.place.folder / f".{FINISHED}.part"
-        with _writable(part.parent), disk_full_named(part.parent):
+        with suppress(FacerepError), _writable(part.parent), disk_full_named(part.parent):
             part.parent.mkdir(parents=True, exist_ok=True)
             part.touch()
             self.place.put(part, FINISHED)

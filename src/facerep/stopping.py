@@ -15,14 +15,19 @@ def _find_starter() -> psutil.Process | None:
 
     Between DVC and us may stand a shell, which /bin/sh often is, or a launcher: these live on when DVC is killed.
     """
-    parents = psutil.Process().parents()
-    return next(filter(_is_dvc, parents), parents[0] if parents else None)
+    parent, process = None, psutil.Process()
+    with suppress(psutil.Error):  # where others' processes are hidden, or one ends meanwhile
+        while (above := process.parent()) is not None:
+            if _is_dvc(above):
+                return above
+            parent, process = parent or above, above
+    return parent
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    """Whether it runs as `dvc …`, `python …/dvc …` or `python -m dvc …`."""
+    """Whether it runs as `dvc …`, `python …/dvc …` or `python -m dvc …`, perhaps with an option of Python's."""
     with suppress(psutil.Error):
-        return "dvc" in (os.path.basename(word) for word in process.cmdline()[:3])  # noqa: PTH119  # words, not paths
+        return "dvc" in (os.path.basename(word) for word in process.cmdline()[:4])  # noqa: PTH119  # words, not paths
     return False
 
 
@@ -75,3 +80,5 @@ def _has_ended(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+    except psutil.AccessDenied:
+        return False
