@@ -1,9 +1,9 @@
 """Does bf16 cost accuracy? The final scores of the demo, trained in bf16 and in fp32, seed for seed.
 
 pretrain and finetune, as `dvc repro` runs them, on the faces that `dvc repro select` has made; then evaluate, which takes
-fp32 whatever the training took. On a processor
-without units for bf16 its convolutions and matrix products, which would take a hundred times as long, are done in fp32 on
-the bf16 numbers and rounded: what units that sum in fp32 give, but for the order of their sums.
+fp32 whatever the training took. On a processor without units for bf16 its convolutions and matrix products, which would
+take a hundred times as long, are done in fp32 on the bf16 numbers and rounded: what units that sum in fp32 give, but for
+the order of their sums.
 """
 
 import argparse

@@ -90,7 +90,7 @@ def test_they_go_on_from_their_totals_to_the_bit(
     assert second.totals() == whole.totals()
 
 
-def test_each_process_goes_on_from_its_own(monkeypatch: pytest.MonkeyPatch, accelerator: Accelerator) -> None:
+def test_each_process_goes_on_from_its_own(accelerator: Accelerator) -> None:
     """Sums of 1e16 and of ones, which one fp64 sum would swallow. Of two that were saved, one that is left takes both."""
     saved = [{"count": 1, "sums": {"loss": 1e16}}, {"count": 2, "sums": {"loss": 2.0}}]
     for rank, own in enumerate(saved):

@@ -387,10 +387,10 @@ def test_a_machine_that_vanishes_is_gone_on_from_elsewhere(
     assert_same(second, undisturbed)
 
 
-def newest_in_bucket(address: str, stage: str = "pretrain") -> tuple[int, int]:
+def newest_in_bucket(address: str) -> tuple[int, int]:
     with urllib.request.urlopen(f"{address}/storage/v1/b/facerep/o?prefix=runs/") as answer:
         items = json.load(answer).get("items", [])
-    names = [item["name"].rpartition("/")[2] for item in items if item["name"].startswith(f"runs/{stage}-")]
+    names = [item["name"].rpartition("/")[2] for item in items if item["name"].startswith("runs/pretrain-")]
     return max((position(name) for name in names if name != "finished"), default=(-1, 0))
 
 
