@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.variants import Measured
+from facerep.cores import cores
 from facerep.models import SIZES
 from facerep.runtime import has_bf16
 
@@ -55,11 +55,6 @@ def arguments(text: str | None, repeats: int, seconds: float) -> argparse.Argume
     parser.add_argument("--repeats", type=int, default=repeats, help=f"measured runs of each (default: {repeats})")
     parser.add_argument("--seconds", type=float, default=seconds, help=f"of a run, at least (default: {seconds:g})")
     return parser
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine(threads: int) -> dict[str, Any]:

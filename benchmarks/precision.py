@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from benchmarks.common import ROOT, conclude, cores, show
+from benchmarks.common import ROOT, conclude, show
+from facerep.cores import cores
 from facerep.evaluate import evaluate
 from facerep.finetune import finetune
 from facerep.params import load_params

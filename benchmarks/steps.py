@@ -15,11 +15,13 @@ from benchmarks.peer_packages import peer
 from benchmarks.variants import Work, timed
 from facerep.convnext import draw_drop_path, make_fast
 from facerep.draws import Draws
+from facerep.heads import Answer
 from facerep.means import Means
 from facerep.models import SIZES, PretextModel, build_backbone, parameter_groups
 from facerep.params import Model, Pretrain, load_params
 from facerep.pixels import Batch
-from facerep.pretexts import Answer, Truth, pretext_named
+from facerep.pretext import Truth
+from facerep.pretexts import pretext_named
 from facerep.pretrain import PretextTask
 from facerep.runtime import Runtime, accelerator_for, has_bf16
 from facerep.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize, to_float, turn

@@ -115,7 +115,6 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         min_labelled=6,
         val_fraction=0.25,
         test_fraction=0.25,
-        labels_per_identity=None,
         use_fraction=UseFraction(pretrain=1.0, labelled=1.0),
         near_duplicate_bits=6,
     )

@@ -26,7 +26,6 @@ def rules(**changes: Any) -> Select:
         "min_labelled": 4,
         "val_fraction": 0.2,
         "test_fraction": 0.3,
-        "labels_per_identity": None,
         "near_duplicate_bits": 6,
         "use_fraction": UseFraction(pretrain=changes.pop("pretrain", 1.0), labelled=changes.pop("labelled", 1.0)),
     }
@@ -93,11 +92,13 @@ def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
         groups = [g for g in groups if g not in near] + [[*(r for g in near for r in g), row]]
     kept = []
     for group in groups:
-        if len({row["identity"] for row in group}) == 1:
-            kept.append(min(group, key=shuffled.index)["key"])
+        named = [row for row in group if row["split"] != "unlabelled"]
+        if len({row["identity"] for row in named}) <= 1:
+            kept.append(min(named or group, key=shuffled.index)["key"])
     left = [row for row in shuffled if row["key"] in kept]
 
-    counted = [row for row in left if chosen.roles == "by_count" or row["split"] == "test"]
+    splits = {"by_split": ["test"], "by_count": ["all", "train", "test"], "by_folder": ["all", "train", "test"]}
+    counted = [row for row in left if row["split"] in splits[chosen.roles]]
     photographs: dict[str, int] = defaultdict(int)
     for row in counted:
         photographs[row["identity"]] += 1
@@ -113,12 +114,13 @@ def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
             vals = max(1, round(chosen.val_fraction * len(own)))
             trains = [row["key"] for row in own[tests + vals :]]
             asked = chosen.use_fraction.labelled * len(trains)
-            trains = trains[: max(1, int(asked) + (asked - int(asked) > 1e-6))][: chosen.labels_per_identity]
+            trains = trains[: max(1, int(asked) + (asked - int(asked) > 1e-6))]
             roles |= {row["key"]: "test" for row in own[:tests]}
             roles |= {row["key"]: "val" for row in own[tests : tests + vals]}
             roles |= dict.fromkeys(trains, "train")
         else:
-            own = [row for row in own if chosen.roles == "by_count" or row["split"] != "test"]
+            kept_out = {"by_split": ["test"], "by_count": [], "by_folder": ["all", "train", "test"]}
+            own = [row for row in own if row["split"] not in kept_out[chosen.roles]]
             pretraining += [row["key"] for row in own[: chosen.per_identity]]
     asked = chosen.use_fraction.pretrain * len(pretraining)
     pretraining.sort(key=lambda key: [row["key"] for row in shuffled].index(key))

@@ -53,6 +53,7 @@ COMMON: dict[str, Any] = {
     "flip": True,
     "color_jitter": 0.0,
     "memory_mb": 64,
+    "score_every": 1,
 }
 
 PRETEXT: dict[str, Any] = {
@@ -63,11 +64,14 @@ PRETEXT: dict[str, Any] = {
     "reconstruction_loss": "l2",
     "loss_weighting": "fixed",
     "reconstruction_weight": 1.0,
+    "temperature": 0.5,
 }
 
 
 def finetuning(**changes: Any) -> Finetune:
-    return Finetune(**(COMMON | {"trainable": "all", "label_smoothing": 0.1, "mixup": 0.0} | changes))
+    return Finetune(
+        **(COMMON | {"labels_per_identity": None, "trainable": "all", "label_smoothing": 0.1, "mixup": 0.0} | changes)
+    )
 
 
 def pretraining(**changes: Any) -> Pretrain:

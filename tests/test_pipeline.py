@@ -32,7 +32,7 @@ EXPECTED = {
         "outs": ["models/finetuned", "metrics/finetune.json", "metrics/finetune"],
     },
     "evaluate": {
-        "params": [*RUNTIME, "demo.evaluate"],
+        "params": [*RUNTIME, "demo.evaluate", "demo.pretrain"],
         "data": [
             "data/faces",
             "data/selection.parquet",

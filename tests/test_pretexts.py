@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from facerep.errors import FacerepError
+from facerep.heads import Answer, PixelDecoder, PretextHead
 from facerep.models import parameter_groups
 from facerep.pixels import FacePixels
-from facerep.pretexts import PRETEXTS, Answer, PixelDecoder, Pretext, PretextHead, Truth, Variant, pretext_named
+from facerep.pretext import Pretext, Truth, Variant
+from facerep.pretexts import PRETEXTS, pretext_named
 from facerep.pretrain import PretextTask
 from facerep.selection import read_selection
 from tests.micro import pretext_model, pretraining, run

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import assume, given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from facerep.errors import FacerepError
 from facerep.params import Select
-from facerep.selection import read_selection
+from facerep.selection import few_labels, read_selection
 from tests.index_tables import LABELLED, Row, bits_apart, face, people, rules, run, slow_roles
 
 
@@ -28,18 +29,20 @@ def tables(draw: st.DrawFn) -> list[Row]:
                 photograph = draw(st.sampled_from(originals)) if again else f"photograph {len(originals)}"
                 originals.append(photograph)
                 index.append(face(split, f"n{who:02d}", f"{n:03d}", photograph, draw(st.sampled_from([0, 0, 2, 5]))))
+    for n in range(draw(st.sampled_from([0, 0, 3, 9]))):  # without labels, some of them of a photograph above
+        photograph = draw(st.sampled_from([f"unlabelled {n}", *originals]))
+        index.append(face("unlabelled", f"IMG_{n}", f"IMG_{n}", photograph, draw(st.sampled_from([0, 0, 2, 5]))))
     return draw(st.permutations(index))
 
 
 @st.composite
 def settings_of_all_kinds(draw: st.DrawFn) -> Select:
     return rules(
-        roles=draw(st.sampled_from(["by_split", "by_count"])),
+        roles=draw(st.sampled_from(["by_split", "by_count", "by_folder"])),
         per_identity=draw(st.sampled_from([3, 4, 6, 60])),
         min_labelled=draw(st.integers(3, 5)),
         test_fraction=draw(st.sampled_from([0.1, 0.3, 0.5])),
         val_fraction=draw(st.sampled_from([0.1, 0.2])),
-        labels_per_identity=draw(st.sampled_from([None, None, 1])),
         near_duplicate_bits=draw(st.sampled_from([0, 3, 6])),
         pretrain=draw(st.sampled_from([1.0, 0.5, 0.1])),
         labelled=draw(st.sampled_from([1.0, 0.5, 0.3])),
@@ -131,7 +134,6 @@ def test_fewer_is_always_a_part_of_more(roles: str) -> None:
     knobs: dict[str, list[Any]] = {
         "pretrain": [0.01, 0.1, 0.33, 0.5, 0.9, 1.0],
         "labelled": [0.01, 0.1, 0.33, 0.5, 0.9, 1.0],
-        "labels_per_identity": [1, 2, 4, 6, None],
         "per_identity": [4, 5, 7, 10, 60],
     }
     for knob, values in knobs.items():
@@ -164,10 +166,46 @@ def test_another_seed_chooses_others() -> None:
     assert one.keys("test") != other.keys("test")
 
 
-def test_exactly_so_many_labels_for_everyone() -> None:
-    got = run(INDEX, rules(labels_per_identity=3))
-    for who in {row["identity"] for row in got.rows if row["role"] == "train"}:
-        assert sum(row["identity"] == who and row["role"] == "train" for row in got.rows) == 3
+@given(st.lists(st.integers(0, 6), max_size=60), st.integers(0, 8), st.integers(0, 100))
+def test_few_labels_are_nested_and_as_many_as_asked(numbers: list[int], n: int, seed: int) -> None:
+    who = [f"test{number}" for number in numbers]
+    keys = [f"test/{name}/{place:03d}" for place, name in enumerate(who)]
+    rows = few_labels(keys, who, n, seed).tolist()
+    assert set(rows) <= set(few_labels(keys, who, n + 1, seed).tolist())
+    assert rows == sorted(set(rows))
+    for name in set(who):
+        assert sum(who[row] == name for row in rows) == min(n, who.count(name))
+    # nobody else moves a choice, and the order of the rows does not either
+    turned = few_labels(keys[::-1], who[::-1], n, seed).tolist()
+    assert sorted(len(keys) - 1 - row for row in turned) == rows
+
+
+def test_few_labels_are_drawn_by_seed_and_every_photograph_has_the_same_chance() -> None:
+    who = [f"test{number // 20:02d}" for number in range(600)]
+    keys = [f"test/{name}/{place:03d}" for place, name in enumerate(who)]
+    chosen = [few_labels(keys, who, 2, seed).tolist() for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    places = np.concatenate([few_labels(keys, who, 2, seed) % 20 for seed in range(50)])
+    assert places.mean() == pytest.approx(9.5, abs=0.4)  # 3000 draws of standard deviation 5.8: 0.1
+
+
+def test_what_has_no_labels_pretrains_and_gives_way_to_the_same_photograph_with_one() -> None:
+    index = [
+        *people("all", 3, 9),
+        *[face("unlabelled", f"IMG_{n}", f"IMG_{n}") for n in range(7)],
+        face("unlabelled", "copy", "copy", "all/all00/003", flipped=2),  # a labelled photograph once more
+        face("unlabelled", "IMG_1b", "IMG_1b", "unlabelled/IMG_1/IMG_1"),  # an unlabelled one once more
+        face("all", "all00", "twice", "all/all01/002"),  # under two names
+        face("unlabelled", "third", "third", "all/all01/002"),
+    ]
+    got = run(index, rules(roles="by_folder"))
+    assert {key.split("/")[0] for key in got.keys("pretrain")} == {"unlabelled"}
+    assert len(got.keys("pretrain")) == 7
+    assert len(got.keys("pretrain") & {"unlabelled/IMG_1/IMG_1", "unlabelled/IMG_1b/IMG_1b"}) == 1
+    assert "all/all00/003" in got.keys("train", "val", "test")
+    assert not got.keys() & {"all/all00/twice", "all/all01/002", "unlabelled/third/third", "unlabelled/copy/copy"}
+    dropped = got.counts["dropped"]
+    assert (dropped["duplicates_unlabelled"], dropped["duplicates_across_identities"]) == (2, 3)
 
 
 def test_a_photograph_under_two_names_is_dropped_and_one_under_one_name_kept_once() -> None:
@@ -211,7 +249,7 @@ def test_an_identity_in_both_splits_is_never_pretrained_on() -> None:
             {"min_labelled": 6},
             ["select.min_labelled = 6", "too small", "two identities", "there are 1 "],
         ),
-        (INDEX, {"labels_per_identity": 50}, ["select.labels_per_identity = 50", "'test0", "has only 6", "fewer"]),
+        (INDEX, {"roles": "by_folder"}, ["select.roles = 'by_folder'", "unlabelled", "name: unlabelled.tar"]),
         (
             people("test", 3, 4),
             {"test_fraction": 0.5, "val_fraction": 0.49},

@@ -78,11 +78,11 @@ def is_archive(path: str | Path) -> bool:
     return _kind(Path(path)) is not None
 
 
-def write_folder_tar(folder: str | Path, path: str | Path) -> None:
+def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = None) -> None:
     """Pack a folder of identity folders into one plain tar, atomically; the same files give the same bytes.
 
     Members are sorted, without times and owners. A folder with `train` or `test` inside keeps its own levels
-    (`train/<identity>/<image>`), any other is put under its own name (`<folder>/<identity>/<image>`).
+    (`train/<identity>/<image>`), any other is put under `name` (default: its own; `<folder>/<identity>/<image>`).
     Raises FacerepError for a link or device in it, and when there is no file at all.
     """
     folder = Path(folder)
@@ -90,7 +90,7 @@ def write_folder_tar(folder: str | Path, path: str | Path) -> None:
     if not files:
         raise FacerepError(f"{folder}: holds no files; give a folder of identity folders with photographs.")
     has_splits = any((folder / split).is_dir() for split in ("train", "test"))
-    prefix = "" if has_splits else folder.resolve().name + "/"
+    prefix = "" if has_splits else (name or folder.resolve().name) + "/"
     with atomic(path) as part, tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
         for file in files:
             info = tarfile.TarInfo(prefix + file.relative_to(folder).as_posix())

@@ -47,7 +47,8 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     """Bring every archive of `settings` into the folder `into`, which afterwards holds these files and nothing else.
 
     A URL is one that fsspec opens (https, gs, hf, memory, file …), `gdrive://<id>`, `gdrive://<folder id>/<name>`,
-    `synthetic://<name>?<options>`, a local file, or a local folder, which is packed as `<folder>.tar`. Relative paths
+    `synthetic://<name>?<options>`, a local file, or a local folder, which is packed as `<folder>.tar`, or as `name`, under
+    that name. Relative paths
     count from the repository's root. In `into` a file is called `name`, or else as its URL ends. A file called as the
     URL ends, or else `name`, in the folder that the environment variable FACEREP_MIRROR names is taken before any
     network; sha256 still holds.
@@ -169,7 +170,7 @@ def _bring(source: Source, scratch: Path) -> Iterator[_Brought]:
 
         synthetic.write_archive(file, **synthetic.parse_url(source.url))
     elif source.path is not None and source.path.is_dir():
-        write_folder_tar(source.path, file)
+        write_folder_tar(source.path, file, source.name.removesuffix(".tar"))
     else:
         file = file.with_name(file.name + ".part")
         if not _is_there(source, file):

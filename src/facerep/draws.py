@@ -49,6 +49,15 @@ class Draws:
         other.device = device
         return other
 
+    def view(self, number: int) -> "Draws":
+        """The draws of another view of the same samples; view 0 is these."""
+        if number == 0:
+            return self
+        other = copy(self)
+        with np.errstate(over="ignore"):
+            other._base = _mix(self._base ^ (np.uint64(number) * _GOLDEN + np.uint64(4)))
+        return other
+
     def integers(self, samples: Tensor, stream: int, high: int) -> Tensor:
         """Int64 in 0 … high-1 for each of `samples`."""
         return (self.uniform(samples, stream) * high).long()

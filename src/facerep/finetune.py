@@ -1,15 +1,18 @@
 """finetune: the labelled task, learned from the pretrained weights."""
 
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention as Output
 
 from facerep.curves import report
 from facerep.draws import Draws
+from facerep.errors import FacerepError
 from facerep.files import atomic_folder, is_main_process, write_json
 from facerep.mixup import MixedLabels, mix, mixed_accuracy, mixed_cross_entropy, partners, shares
 from facerep.models import freeze, image_processor, new_classifier
@@ -17,7 +20,7 @@ from facerep.params import Finetune as Settings
 from facerep.params import Params
 from facerep.pixels import Batch, FacePixels
 from facerep.runtime import Runtime, arithmetic
-from facerep.selection import read_selection
+from facerep.selection import few_labels, read_selection
 from facerep.states import discard_finished, run_store
 from facerep.tasks import photographs
 from facerep.training import fit
@@ -76,6 +79,8 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     profile, settings = params.active, params.active.finetune
     selection = data / "selection.parquet"
     tables = {role: read_selection(selection, role) for role in ("train", "val", "test")}
+    if settings.labels_per_identity is not None:
+        tables["train"] = _few(tables["train"], settings.labels_per_identity, params.seed)
     pairs = zip(tables["train"]["label"].to_pylist(), tables["train"]["identity"].to_pylist(), strict=True)
     names = [name for _, name in sorted(set(pairs))]
     splits = {
@@ -104,3 +109,14 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
             image_processor(profile.model.image_size).save_pretrained(part)
         store.finish()
     return metrics
+
+
+def _few(rows: pa.Table, labels: int, seed: int) -> pa.Table:
+    identities = rows["identity"].to_pylist()
+    least, name = min((n, name) for name, n in Counter(identities).items())
+    if least < labels:
+        raise FacerepError(
+            f"finetune.labels_per_identity = {labels}: identity {name!r} has only {least} photographs to train on; "
+            "ask for fewer labels, or raise select.min_labelled."
+        )
+    return rows.take(pa.array(few_labels(rows["key"].to_pylist(), identities, labels, seed)))

@@ -40,8 +40,12 @@ def draw_neighbours(
     neighbour_names: Sequence[str],
     scores: Sequence[float],
     path: str | Path,
+    *,
+    title: str = "Nearest wrong neighbours",
+    what: str = "left: a test photograph; right: its nearest training photograph",
+    none: str = "No wrong neighbours",
 ) -> None:
-    """A photograph, and beside it the most similar one of somebody else; both names, and their similarity.
+    """Two photographs side by side, with both names and their similarity; the second name in red where they differ.
 
     Two such pairs stand in a row. `scores` are cosine similarities; the photographs are uint8 N×H×W×3.
     """
@@ -54,8 +58,7 @@ def draw_neighbours(
     head = TITLE + 20
     page = (2 * MARGIN + abreast * cell_width + (abreast - 1) * 3 * MARGIN, head + rows * cell_height + MARGIN // 2)
     with drawing(path, *page, layout=None) as figure:
-        _title(figure, "Nearest wrong neighbours" if len(queries) else "No wrong neighbours")
-        what = "left: a test photograph; right: its nearest training photograph"
+        _title(figure, title if len(queries) else none)
         write(figure, what, MARGIN, TITLE, fontsize=8, color=GREY)
         for n, (query, neighbour, score) in enumerate(zip(queries, neighbours, scores, strict=True)):
             left = MARGIN + n % abreast * (cell_width + 3 * MARGIN)
@@ -68,7 +71,31 @@ def draw_neighbours(
             write(figure, "similarity", middle, top + height / 2 + 16, ha="center", fontsize=8, color=GREY)
             below = top + height + 11
             write(figure, shortened(query_names[n]), left, below, fontsize=9)
-            write(figure, shortened(neighbour_names[n]), right + width, below, fontsize=9, ha="right", color=VERMILION)
+            color = BLUE if neighbour_names[n] == query_names[n] else VERMILION
+            write(figure, shortened(neighbour_names[n]), right + width, below, fontsize=9, ha="right", color=color)
+
+
+def draw_nearest(queries: np.ndarray, neighbours: np.ndarray, right: np.ndarray, path: str | Path) -> None:
+    """A test photograph in each row, and after it the training photographs most like it, the most similar first.
+
+    `queries` is uint8 N×H×W×3, `neighbours` N×K×H×W×3, `right` bool N×K: of the same identity, with a tick.
+    """
+    factor = enlargement(queries.shape[2], SIDE // 2)
+    height, width = (factor * n for n in queries.shape[1:3])
+    top, left = TITLE + 22, MARGIN + width + 3 * GAP
+    page = (left + neighbours.shape[1] * (width + GAP) + MARGIN, top + len(queries) * (height + 3 * GAP))
+    with drawing(path, *page, layout=None) as figure:
+        _title(figure, f"Nearest neighbours: {int(right.sum())} of {right.size} right")
+        write(figure, "test", MARGIN, TITLE + 6, color=GREY)
+        write(figure, "nearest in training, most similar first", left, TITLE + 6, color=GREY)
+        for row, query in enumerate(queries):
+            y = top + row * (height + 3 * GAP)
+            place_photograph(figure, query, MARGIN, y, factor)
+            for column, image in enumerate(neighbours[row]):
+                x, hit = left + column * (width + GAP), right[row, column]
+                place_photograph(figure, image, x, y, factor)
+                text, color = ("✓", BLUE) if hit else ("✗", VERMILION)
+                write(figure, text, x + width / 2, y + height + 11, ha="center", color=color, fontweight="bold")
 
 
 def draw_turns(inputs: np.ndarray, predicted: np.ndarray, true: np.ndarray, path: str | Path) -> None:

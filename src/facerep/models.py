@@ -28,7 +28,9 @@ from transformers.utils import logging
 from facerep import params
 from facerep.errors import FacerepError
 from facerep.files import repository_root
-from facerep.pretexts import Answer, Pretext, PretextHead, Variant, pretext_named
+from facerep.heads import Answer, PretextHead
+from facerep.pretext import Pretext, Variant
+from facerep.pretexts import pretext_named
 from facerep.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 # Our own sentences and progress bars say what matters; a fresh head is no news.
@@ -58,7 +60,7 @@ class PretextModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        if head.turns is None:  # then nobody asks for the pooled features: their norm would never get a gradient
+        if not head.pools:  # then nobody asks for the pooled features: their norm would never get a gradient
             backbone.layernorm.requires_grad_(False)
 
     def forward(self, pixel_values: Tensor) -> Answer:
@@ -140,7 +142,8 @@ def load_pretext_model(folder: Path) -> tuple[Pretext, PretextModel] | None:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     pretext = pretext_named(about.pop("name"), Variant(**about))
     backbone = load_backbone(folder)
-    model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1]))
+    identities = len(weights["names.bias"]) if "names.bias" in weights else 0
+    model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1], identities))
     model.head.load_state_dict(weights)
     return pretext, model.eval()
 

@@ -4,7 +4,7 @@ The comments of params.yaml explain each key to its user; the classes here say w
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -58,12 +58,11 @@ class UseFraction(Strict):
 class Select(Strict):
     """What `select` reads."""
 
-    roles: Literal["by_split", "by_count"]
+    roles: Literal["by_split", "by_count", "by_folder"]
     per_identity: Annotated[int, Field(ge=1)]
     min_labelled: Annotated[int, Field(ge=3)]
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    labels_per_identity: Annotated[int, Field(ge=1)] | None
     use_fraction: UseFraction
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
 
@@ -101,11 +100,20 @@ class Training(Strict):
     flip: bool
     color_jitter: Annotated[float, Field(ge=0, le=1)]
     memory_mb: Annotated[int, Field(ge=0)]
+    score_every: Annotated[int, Field(ge=1)]
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "Training":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
+        return self
+
+    @model_validator(mode="after")
+    def _plateau_is_seen(self) -> "Training":
+        if self.schedule == "plateau" and self.score_every > 1:
+            raise ValueError(
+                f"schedule plateau looks at val after each epoch: score_every ({self.score_every}) must be 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -127,11 +135,13 @@ class Pretrain(Training):
     reconstruction_loss: Literal["l2", "l1", "huber"]
     loss_weighting: Literal["fixed", "uncertainty"]
     reconstruction_weight: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(ge=0.01, le=10)]
 
 
 class Finetune(Training):
     """What `finetune` reads."""
 
+    labels_per_identity: Annotated[int, Field(ge=1)] | None
     trainable: Literal["all", "last_stage", "head"]
     label_smoothing: Fraction
     mixup: Annotated[float, Field(ge=0, le=100)]
@@ -144,6 +154,7 @@ class Evaluate(Strict):
     knn_neighbours: Annotated[int, Field(ge=1)]
     bootstrap: Annotated[int, Field(ge=100)]
     verification_pairs: Annotated[int, Field(ge=100)]
+    verification_bootstrap: Annotated[int, Field(ge=0, le=10_000)]
 
 
 class Profile(Strict):
@@ -172,7 +183,7 @@ class Params(Strict):
 
     pretext: str
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    profile: Literal["demo", "lfw", "vggface2"]
+    profile: Literal["demo", "lfw", "folder", "vggface2"]
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16"]
     threads: Annotated[int, Field(ge=1, le=1024)]
@@ -181,6 +192,7 @@ class Params(Strict):
     save_every_s: Annotated[float, Field(gt=0)]
     demo: Profile
     lfw: Profile
+    folder: Profile
     vggface2: Profile
 
     @field_validator("pretext")
@@ -204,20 +216,25 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
     Raises FacerepError naming the first key that is wrong, its value and what is allowed.
     """
-    path = Path(path)
+    raw = load_yaml(Path(path), "run from the repository's root")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise FacerepError(f"{path}: {sentence(error, Params)}") from None
+
+
+def load_yaml(path: Path, hint: str) -> dict[str, Any]:
+    """Keys and values of a YAML file. Raises FacerepError when it is not there (then with the `hint`) or holds no such."""
     try:
         # YAML 1.2, as DVC reads and writes it: 2e-05 is a number (PyYAML takes it for a string), a key stands once
         raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FacerepError(f"{path}: not there; run from the repository's root.") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise FacerepError(f"{path}: not there; {hint}.") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise FacerepError(f"{path}: not YAML ({_where(error)}).") from None
     if not isinstance(raw, dict):
         raise FacerepError(f"{path}: must hold keys and values, holds {type(raw).__name__}.")
-    try:
-        return Params.model_validate(raw)
-    except ValidationError as error:
-        raise FacerepError(f"{path}: {_sentence(error)}") from None
+    return raw
 
 
 def _where(error: Exception) -> str:
@@ -227,29 +244,33 @@ def _where(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first complaint of pydantic as one sentence, and how many more there are."""
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of pydantic about a `model` as one sentence, and how many more there are."""
     first, *more = error.errors()
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = ", ".join(_known_keys(first["loc"][:-1]))
+        known = ", ".join(_known_keys(model, first["loc"][:-1]))
         text = f"unknown key {key}; known here: {known}"
     elif first["type"] == "missing":
         text = f"key {key} is missing"
     else:
         shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
-        text = f"{key}{shown}: {first['msg'].removeprefix('Value error, ')}"
+        said = first["msg"].removeprefix("Value error, ")
+        text = f"{key}{shown}: {said}" if key else said
     return text + (f" (and {len(more)} more)." if more else ".")
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the block at `location` allows."""
-    block: type[BaseModel] = Params
+def _known_keys(block: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the block at `location` allows; of a list or a mapping of blocks, those of any."""
     for part in location:
-        if isinstance(part, int):
-            block = Archive
-            continue
-        annotation = block.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            block = annotation
+        field = block.model_fields.get(str(part))
+        found = _block_in(field.annotation) if field is not None else None
+        block = found or block
     return list(block.model_fields)
+
+
+def _block_in(annotation: Any) -> type[BaseModel] | None:
+    """The first block that a type speaks of: `Tune | None`, `list[Archive]`, `dict[str, Variant]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_block_in, get_args(annotation))), None)

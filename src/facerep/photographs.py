@@ -11,6 +11,7 @@ from facerep.boxes import Box, read_boxes
 from facerep.decode import SUFFIXES
 from facerep.errors import FacerepError
 from facerep.face import Photograph
+from facerep.shards import UNLABELLED
 
 SPLITS = ("train", "test")
 _PLAIN = (".csv", ".txt")  # lists and boxes that lie beside the archives
@@ -20,10 +21,15 @@ Boxes = dict[str, dict[str, Box]]  # by split, by "<identity>/<stem>"
 def key_of(name: str) -> str | None:
     """`<split>/<identity>/<stem>` of a photograph's name in an archive; None for what is no photograph.
 
-    The split is `train` or `test` where the folder above the identity is called so, else `all`. A dot in the stem
-    becomes `_`, since WebDataset's key ends at the first dot.
+    The split is `train` or `test` where the folder above the identity is called so, else `all`. Below a folder called
+    `unlabelled` every photograph is an identity of its own, whatever folders it lies in, and the split is `unlabelled`.
+    A dot in the stem becomes `_`, since WebDataset's key ends at the first dot.
     """
     path = PurePosixPath(name)
+    if UNLABELLED in path.parts[:-1] and path.suffix.lower() in SUFFIXES:
+        below = path.parts[path.parts.index(UNLABELLED) + 1 : -1]
+        own = "-".join((*below, path.stem)).replace(".", "_")
+        return f"{UNLABELLED}/{own}/{path.stem.replace('.', '_')}"
     if path.suffix.lower() not in SUFFIXES or len(path.parts) < 2 or path.parts[-2] in SPLITS:
         return None
     above = path.parts[-3] if len(path.parts) > 2 else ""

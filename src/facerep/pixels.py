@@ -17,6 +17,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
+from facerep.cores import cores
 from facerep.errors import FacerepError
 from facerep.shards import ShardReader
 
@@ -38,11 +39,6 @@ def decode_face(jpeg: bytes | memoryview, image_size: int | None = None) -> Tens
 def _processes() -> int:
     """How many processes like this one a launcher started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
@@ -121,7 +117,7 @@ class FacePixels(Dataset[Batch]):
             fill(0)
             return out
 
-        with ThreadPoolExecutor(max(1, _cores() // _processes())) as pool:
+        with ThreadPoolExecutor(max(1, cores() // _processes())) as pool:
             for _ in pool.map(fill, range(len(indices))):
                 pass  # raises what a thread raised
         return out

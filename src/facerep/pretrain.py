@@ -1,5 +1,6 @@
 """pretrain: starting weights, made better (or not) by a pretext on unlabelled faces."""
 
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from facerep.curves import report
 from facerep.draws import Draws
 from facerep.errors import FacerepError
 from facerep.files import atomic_folder, is_main_process, write_json
+from facerep.heads import Answer
 from facerep.models import PretextModel, build_backbone, image_processor, save_pretext_model, starting_files
 from facerep.params import Params
 from facerep.params import Pretrain as Settings
 from facerep.pixels import Batch, FacePixels
-from facerep.pretexts import Answer, Pretext, Truth, pretext_named
+from facerep.pretext import Pretext, Truth
+from facerep.pretexts import pretext_named
 from facerep.runtime import Runtime, arithmetic
 from facerep.selection import read_selection, stable_order
 from facerep.states import discard_finished, run_store
-from facerep.tasks import photographs
+from facerep.tasks import photographs, views
 from facerep.training import fit
 from facerep.transforms import TURN
 
@@ -38,8 +41,11 @@ class PretextTask:
 
     def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Truth]:
         """Crop and mirror for training; then turn, grey and truth, all on the batch's device."""
-        images = photographs(batch, draws, self.settings, train)
-        return self.pretext.batch(images, draws.integers(batch.samples, TURN, 4))
+        if self.pretext.views > 1:
+            images = views(batch, draws, self.settings, self.pretext.views)
+        else:
+            images = photographs(batch, draws, self.settings, train)
+        return self.pretext.batch(images, draws.integers(batch.samples, TURN, 4), batch.labels)
 
     def losses(self, output: Answer, truth: Truth) -> Tensor:
         """The pretext's loss, float32, one an input."""
@@ -55,6 +61,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
 
     With the pretext `original` the starting weights are written as they are. The pretext's own val and test are
     photographs of pretraining identities that are held out: neither fine-tuning nor the choice of an epoch meets them.
+    With `supervised`, which must know every identity, they are held-out photographs of the same identities.
     Of many processes the first alone writes.
 
     Args:
@@ -66,15 +73,16 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
     """
     profile, settings = params.active, params.active.pretrain
     pretext = pretext_named(params.pretext, settings)
+    selection = data / "selection.parquet"
+    rows = _rows(pretext, selection, settings, params.seed) if pretext.trains else {}
+    identities = max(rows["train"]["label"].to_pylist()) + 1 if pretext.asks_names else 0
     backbone = build_backbone(profile.model, params.seed, settings.drop_path)
-    model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1]))
+    model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1], identities))
     metrics: dict[str, Any] = {"pretext": pretext.name, "parameters": sum(p.numel() for p in backbone.parameters())}
     metrics |= {"variant": pretext.asked} if pretext.trains else {}
     with ExitStack() as stack:
         store, result, splits = None, None, {}
         if pretext.trains:
-            selection = data / "selection.parquet"
-            rows = hold_out(read_selection(selection, "pretrain"), settings, params.seed)
             size = profile.model.image_size
             splits = {s: FacePixels(data / "faces", part, size, settings.memory_mb) for s, part in rows.items()}
             store = run_store("pretrain", _settings(params), [selection, *starting_files(profile.model)])
@@ -101,6 +109,22 @@ def _settings(params: Params) -> dict[str, Any]:
     return run | {"model": params.active.model.model_dump(), "pretrain": params.active.pretrain.model_dump()}
 
 
+def _rows(pretext: Pretext, selection: Path, settings: Settings, seed: int) -> dict[str, pa.Table]:
+    """The rows to train on, and the pretext's own val and test."""
+    rows = read_selection(selection, "pretrain")
+    if not pretext.asks_names:
+        return hold_out(rows, settings, seed)
+    return hold_out_photographs(name_identities(rows), settings, seed)
+
+
+def name_identities(rows: pa.Table) -> pa.Table:
+    """The rows with the identities numbered through, by name, in the place of `label`."""
+    names = rows["identity"].to_pylist()
+    number = {name: n for n, name in enumerate(sorted(set(names)))}
+    column = rows.schema.get_field_index("label")
+    return rows.set_column(column, "label", pa.array([number[name] for name in names], pa.int32()))
+
+
 def hold_out(rows: pa.Table, settings: Settings, seed: int) -> dict[str, pa.Table]:
     """Split the pretraining rows by identity into train, val and test, by a stable hash of seed and name.
 
@@ -122,3 +146,24 @@ def hold_out(rows: pa.Table, settings: Settings, seed: int) -> dict[str, pa.Tabl
         split: rows.filter(pc.is_in(identity, pa.array(parts[split], pa.string())))
         for split in ("train", "val", "test")
     }
+
+
+def hold_out_photographs(rows: pa.Table, settings: Settings, seed: int) -> dict[str, pa.Table]:
+    """Split the rows by photograph into train, val and test, by a stable hash of seed and key; each identity keeps one.
+
+    Raises FacerepError when too few identities have two photographs.
+    """
+    left = Counter(rows["identity"].to_pylist())
+    identities = rows["identity"].to_pylist()
+    wanted = {s: max(1, round(len(rows) * getattr(settings, f"{s}_fraction"))) for s in ("val", "test")}
+    taken: dict[str, list[int]] = {"val": [], "test": [], "train": []}
+    for row in stable_order(np.array(rows["key"].to_pylist(), dtype=object), seed).tolist():
+        split = next((s for s in wanted if len(taken[s]) < wanted[s] and left[identities[row]] > 1), "train")
+        left[identities[row]] -= split != "train"
+        taken[split].append(row)
+    if any(len(taken[split]) < n for split, n in wanted.items()):
+        raise FacerepError(
+            f"pretext = supervised: of {len(rows)} photographs to pretrain on too few stand beside another one of their "
+            "identity, so that none can be held out; lower pretrain.val_fraction and test_fraction, or choose another."
+        )
+    return {split: rows.take(pa.array(sorted(taken[split]), pa.int64())) for split in ("train", "val", "test")}

@@ -15,7 +15,7 @@ TEMPERATURE = 0.07  # of the neighbours' votes, as in Wu et al. 2018
 CHUNK = 512  # photographs compared at a time
 
 
-def linear_probe(
+def probe_answers(
     train_x: np.ndarray,
     train_y: np.ndarray,
     val_x: np.ndarray,
@@ -23,8 +23,8 @@ def linear_probe(
     test_x: np.ndarray,
     test_y: np.ndarray,
     seed: int,
-) -> float:
-    """Test accuracy, in [0, 1], of logistic regression on features standardised by the training photographs.
+) -> np.ndarray:
+    """Which test photographs (bool N) logistic regression on features standardised by the training ones gets right.
 
     C is the one of `PENALTIES` that is best on val (of equals the smallest, the strongest penalty); test is looked at
     once. Features float32 N×D, labels int N. `seed` is handed to scikit-learn; its lbfgs draws nothing.
@@ -43,7 +43,7 @@ def linear_probe(
         score = model.score(val_x, val_y)
         if score > best_score:
             best, best_score = model, score
-    return float(best.score(test_x, test_y))
+    return np.asarray(best.predict(test_x) == test_y)
 
 
 def _fitted(x: np.ndarray, y: np.ndarray, penalty: float, seed: int) -> LogisticRegression:
@@ -56,19 +56,10 @@ def _fitted(x: np.ndarray, y: np.ndarray, penalty: float, seed: int) -> Logistic
         return LogisticRegression(C=penalty, solver="lbfgs", max_iter=200, random_state=seed).fit(x, y)
 
 
-def few_labels(train_y: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """The rows of the first `n` photographs of each identity in an order drawn by `seed`, int64, rising.
+def knn_answers(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, k: int) -> np.ndarray:
+    """Which test photographs (bool N) the `k` training ones most similar by cosine get right.
 
-    Nested: the rows for a smaller `n` are among those for a larger. An identity with fewer gives all it has.
-    """
-    order = np.lexsort((np.random.default_rng(seed).random(len(train_y)), train_y))
-    grouped = train_y[order]
-    place = np.arange(len(order)) - np.searchsorted(grouped, grouped, side="left")
-    return np.sort(order[place < n])
-
-
-def knn_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, k: int) -> float:
-    """Accuracy, in [0, 1], of the `k` training photographs most similar by cosine; a vote weighs exp(similarity/0.07).
+    A vote weighs exp(similarity/0.07).
 
     Wu et al., "Unsupervised feature learning via non-parametric instance discrimination" (CVPR 2018), section 3.4.
     Of equally similar photographs the one that comes first counts, of equal votes the smaller label. `k` is capped to
@@ -76,7 +67,7 @@ def knn_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, t
     """
     train, test = _unit(train_x), _unit(test_x)
     classes, train_class = np.unique(train_y, return_inverse=True)
-    correct = 0
+    correct = np.empty(len(test), bool)
     for start in range(0, len(test), CHUNK):
         part = slice(start, start + CHUNK)
         # rounded, so that the last bits of a matrix product decide between no two photographs
@@ -86,8 +77,8 @@ def knn_accuracy(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, t
         weights = np.exp((near - similarity.max(1)[rows]) / TEMPERATURE)
         votes = np.zeros((len(similarity), len(classes)))
         np.add.at(votes, (rows, train_class[columns]), weights)
-        correct += int((classes[votes.argmax(1)] == test_y[part]).sum())
-    return correct / len(test)
+        correct[part] = classes[votes.argmax(1)] == test_y[part]
+    return correct
 
 
 def _nearest(similarity: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

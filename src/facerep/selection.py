@@ -2,7 +2,8 @@
 
 Every choice follows a stable hash of seed and key, never the order of a listing, and is a prefix of a longer choice:
 what fewer photographs an identity, fewer labels or a smaller fraction select is a subset of what more would. Fewer labels
-or a smaller fraction leave val and test as they are.
+or a smaller fraction leave val and test as they are. Fewer labels are taken by `finetune` and `evaluate`, so that one
+pretrained model serves all of them.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from facerep import params
 from facerep.errors import FacerepError
 from facerep.files import atomic
 from facerep.phash import near_duplicate_groups
-from facerep.shards import read_index
+from facerep.shards import UNLABELLED, read_index
 
 ROLES = ("pretrain", "train", "val", "test")
 COLUMNS = ("key", "identity", "split", "shard", "offset", "length", "sha256")
@@ -28,8 +29,9 @@ def select(settings: params.Select, seed: int, index: Path, out: Path) -> dict[s
     """Read index.parquet, write selection.parquet (sorted by key), return the counts.
 
     Roles: with `by_split` the train split is for pretraining and the test split is the labelled task; with `by_count`
-    identities of at least `min_labelled` photographs are the labelled task and the rest is for pretraining. Labelled
-    photographs are split test / val / train within each identity.
+    identities of at least `min_labelled` photographs are the labelled task and the rest is for pretraining; with
+    `by_folder` what lay under a folder `unlabelled` is for pretraining, each photograph an identity of its own, and the
+    others are the labelled task. Labelled photographs are split test / val / train within each identity.
 
     Raises FacerepError when there is no labelled task to split or an identity has fewer labels than asked for.
     """
@@ -38,7 +40,7 @@ def select(settings: params.Select, seed: int, index: Path, out: Path) -> dict[s
     order = stable_order(keys, seed)
     dropped: Counter[str] = Counter()
 
-    keep = _without_duplicates(table, identities, order, settings.near_duplicate_bits, dropped)
+    keep = _without_duplicates(table, identities, splits == UNLABELLED, order, settings.near_duplicate_bits, dropped)
     labelled = _labelled_identities(settings, identities, splits, keep)
     chosen: dict[str, list[int]] = {role: [] for role in ROLES}
     places: dict[str, list[int]] = {}
@@ -70,12 +72,32 @@ def stable_order(keys: np.ndarray, seed: int) -> np.ndarray:
     return np.array(sorted(range(len(keys)), key=lambda i: (digests[i], keys[i])), dtype=np.int64)
 
 
+def few_labels(keys: list[str], identities: list[str], n: int, seed: int) -> np.ndarray:
+    """The rows of the first `n` photographs of each identity in stable order, int64, rising.
+
+    Nested: the rows for a smaller `n` are among those for a larger. An identity with fewer gives all it has.
+    """
+    taken: Counter[str] = Counter()
+    rows = []
+    for row in stable_order(np.array(keys, dtype=object), seed):
+        taken[identities[row]] += 1
+        if taken[identities[row]] <= n:
+            rows.append(row)
+    return np.sort(np.array(rows, np.int64))
+
+
 def _without_duplicates(
-    table: pa.Table, identities: np.ndarray, order: np.ndarray, max_bits: int, dropped: Counter[str]
+    table: pa.Table,
+    identities: np.ndarray,
+    unlabelled: np.ndarray,
+    order: np.ndarray,
+    max_bits: int,
+    dropped: Counter[str],
 ) -> np.ndarray:
     """Bool mask of the rows to keep: one photograph of a group within an identity; none of a group that spans identities.
 
-    A photograph filed under two names is dropped altogether, since nobody can say whose it is.
+    A photograph filed under two names is dropped altogether, since nobody can say whose it is. One that stands among
+    the unlabelled too stays where its label is known.
     """
     hashes = np.frombuffer(b"".join(table["phash"].to_pylist()), np.uint8).reshape(-1, 32)
     groups = near_duplicate_groups(hashes, max_bits)
@@ -86,12 +108,15 @@ def _without_duplicates(
     for rows in members.values():
         if len(rows) == 1:
             continue
-        if len({identities[i] for i in rows}) > 1:
+        rows.sort(key=lambda i: bool(unlabelled[i]))  # stable
+        labelled = [i for i in rows if not unlabelled[i]]
+        if len({identities[i] for i in labelled}) > 1:
             keep[rows] = False
             dropped["duplicates_across_identities"] += len(rows)
         else:
             keep[rows[1:]] = False
-            dropped["duplicates_within_identity"] += len(rows) - 1
+            dropped["duplicates_within_identity"] += max(0, len(labelled) - 1)
+            dropped["duplicates_unlabelled"] += len(rows) - max(1, len(labelled))
     return keep
 
 
@@ -99,7 +124,12 @@ def _labelled_identities(
     settings: params.Select, identities: np.ndarray, splits: np.ndarray, keep: np.ndarray
 ) -> set[str]:
     """The identities of the labelled task."""
-    where = keep & (splits == "test") if settings.roles == "by_split" else keep
+    where = keep & (splits == "test") if settings.roles == "by_split" else keep & (splits != UNLABELLED)
+    if settings.roles == "by_folder" and not (splits == UNLABELLED).any():
+        raise FacerepError(
+            "select.roles = 'by_folder': there is nothing to pretrain on, since no photograph lay in a folder called "
+            "unlabelled; in download.archives add name: unlabelled.tar to the folder without labels."
+        )
     if settings.roles == "by_split" and not (splits == "test").any():
         raise FacerepError(
             "select.roles = 'by_split': the archives hold no photographs under test/; "
@@ -118,6 +148,8 @@ def _labelled_identities(
 
 def _side(settings: params.Select, identity: str, split: str, labelled: set[str]) -> str:
     """Where a photograph belongs: `pretrain`, `labelled`, or the reason why it is dropped."""
+    if settings.roles == "by_folder":
+        return "pretrain" if split == UNLABELLED else "labelled" if identity in labelled else "under_min_labelled"
     if settings.roles == "by_count":
         return "labelled" if identity in labelled else "pretrain"
     if split == "test":
@@ -140,13 +172,6 @@ def _split_labelled(
             "raise min_labelled or per_identity."
         )
     used = train[: max(1, int(np.ceil(len(train) * settings.use_fraction.labelled - 1e-9)))]
-    if settings.labels_per_identity is not None:
-        if len(used) < settings.labels_per_identity:
-            raise FacerepError(
-                f"select.labels_per_identity = {settings.labels_per_identity}: identity {identity!r} has only {len(used)} "
-                "photographs to train on; ask for fewer labels or raise min_labelled."
-            )
-        used = used[: settings.labels_per_identity]
     dropped["labels_not_used"] += len(train) - len(used)
     chosen["test"] += rows[:n_test]
     chosen["val"] += rows[n_test : n_test + n_val]
@@ -186,6 +211,7 @@ def _counts(
     reasons = (
         "duplicates_within_identity",
         "duplicates_across_identities",
+        "duplicates_unlabelled",
         "identity_in_both_splits",
         "under_min_labelled",
         "over_per_identity",

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from facerep.errors import FacerepError
 from facerep.files import atomic
 
+UNLABELLED = "unlabelled"  # the split of photographs without an identity: each is one of its own
 INDEX_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

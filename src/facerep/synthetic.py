@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 from PIL import Image
 
+from facerep.cores import cores
 from facerep.errors import FacerepError
 from facerep.files import atomic
 from facerep.progress import progress_bar
@@ -186,7 +187,7 @@ def encode(image: Image.Image, quality: int, kind: str | None) -> bytes:
 
 def _drawn(split: Split, workers: int | None) -> Iterator[tuple[int, list[Photo]]]:
     """Each identity's photographs in order, drawn on all cores with few of them in memory."""
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = workers or cores()
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
     waiting: deque[tuple[int, Future[list[Photo]]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=context) as pool:

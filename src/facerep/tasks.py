@@ -2,12 +2,13 @@
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from facerep import params
 from facerep.draws import Draws
 from facerep.pixels import Batch
-from facerep.transforms import color_jitter, crop_and_flip, to_float
+from facerep.transforms import color_jitter, crop_and_flip, random_grayscale, to_float
 
 
 class Task(Protocol):
@@ -36,3 +37,16 @@ def photographs(batch: Batch, draws: Draws, settings: params.Training, train: bo
         return images
     images = crop_and_flip(images, batch.samples, draws, min_area=settings.min_crop_area, flip=settings.flip)
     return color_jitter(images, batch.samples, draws, settings.color_jitter)
+
+
+def views(batch: Batch, draws: Draws, settings: params.Training, number: int) -> Tensor:
+    """`number` augmented views of each face, all of the first before all of the second, in scoring too.
+
+    A fifth of them is grey, as in Chen et al., "A simple framework for contrastive learning of visual
+    representations", ICML 2020, appendix A.
+    """
+    augmented = []
+    for view in map(draws.view, range(number)):
+        images = photographs(batch, view, settings, train=True)
+        augmented.append(random_grayscale(images, batch.samples, view, 0.2))
+    return torch.cat(augmented)

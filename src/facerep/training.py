@@ -46,10 +46,10 @@ def fit(
 ) -> Fit:
     """Train `model` in place on splits["train"]; leave it with the weights of the epoch that was best on splits["val"].
 
-    Every split is scored after every epoch; only val chooses. The state is saved to `store` every
-    `runtime.save_every_s` seconds, after each epoch, and at once on SIGTERM or Ctrl-C; a run that was stopped, or
-    killed, goes on from there and ends with the same bits. Under torchrun or `accelerate launch` each process does its
-    share of every batch, and the first one alone writes.
+    Every split is scored after every `score_every` epochs and after the last; only val chooses. The state is saved to
+    `store` every `runtime.save_every_s` seconds, after each epoch, and at once on SIGTERM or Ctrl-C; a run that was
+    stopped, or killed, goes on from there and ends with the same bits. Under torchrun or `accelerate launch` each process
+    does its share of every batch, and the first one alone writes.
 
     Args:
         model: takes normalised float32 B×3×H×H; its trainable parameters are those that require a gradient. Its
@@ -85,8 +85,9 @@ def fit(
                 bar.update(shown, advance=1)
             row = run.end_epoch()
             live.add(row)
-            value = row[f"val/{task.monitor}"]
-            bar.update(shown, description=f"{name} {run.epoch}/{settings.epochs} val/{task.monitor} {value:.3f}")
+            value = run.history_of_val()[-1:]
+            told = "".join(f" val/{task.monitor} {v:.3f}" for v in value)
+            bar.update(shown, description=f"{name} {run.epoch}/{settings.epochs}{told}")
     model.load_state_dict(run.best["model"])
     accelerator.end_training()
     return Fit(run.history, run.best["epoch"], run.speed())
@@ -164,17 +165,17 @@ class _Run:
             start = time.perf_counter()
 
     def end_epoch(self) -> dict[str, float]:
-        """Score every split, note the epoch, keep the weights if they are the best, save."""
+        """Score the splits when it is time to, note the epoch, keep the weights if they are the best, save."""
         row = {"epoch": self.epoch + 1.0, **self.means.result("train")}
+        scored = (self.epoch + 1) % self.settings.score_every == 0 or self.epoch + 1 == self.settings.epochs
         for split in self.loaders:
-            if split != "train":
+            if split != "train" and scored:
                 row |= self._score(split)
         if not all(math.isfinite(v) for v in row.values()):
             raise FacerepError(
                 f"{self.name}: the loss is not a number after epoch {self.epoch + 1}; lower {self.name}.learning_rate."
             )
-        value = row[f"val/{self.task.monitor}"]
-        if not self.best or (value > self.best["value"] if self.task.largest else value < self.best["value"]):
+        if scored and self._is_best(value := row[f"val/{self.task.monitor}"]):
             with self.average.applied():
                 weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
             self.best = {"epoch": self.epoch + 1, "value": value, "model": weights}
@@ -183,6 +184,15 @@ class _Run:
         row["learning_rate"] = self.settings.learning_rate * self._factor()
         self.save()
         return row
+
+    def _is_best(self, value: float) -> bool:
+        """Whether no epoch before has had so good a value on val."""
+        return not self.best or (value > self.best["value"] if self.task.largest else value < self.best["value"])
+
+    def history_of_val(self) -> list[float]:
+        """What chooses the epoch, of every epoch that was scored."""
+        column = f"val/{self.task.monitor}"
+        return [row[column] for row in self.history if column in row]
 
     def _losses(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, dict[str, Tensor]]:
         inputs, truth = self.task.prepare(batch, draws, train)
@@ -206,9 +216,8 @@ class _Run:
         self.average.update()
 
     def _factor(self) -> float:
-        values = [row[f"val/{self.task.monitor}"] for row in self.history]
         step = self.epoch * self.steps + self.step
-        return learning_rate_factor(self.settings, step, self.steps, values, self.task.largest)
+        return learning_rate_factor(self.settings, step, self.steps, self.history_of_val(), self.task.largest)
 
     @torch.no_grad()
     def _score(self, split: str) -> dict[str, float]:

@@ -16,7 +16,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # The streams of facerep.draws that are taken; a new kind of draw takes a new number.
-TURN, FLIP, AREA, LEFT, TOP, PARTNER, SHARE, BRIGHTNESS, CONTRAST, SATURATION = range(10)
+TURN, FLIP, AREA, LEFT, TOP, PARTNER, SHARE, BRIGHTNESS, CONTRAST, SATURATION, GREY = range(11)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -114,3 +114,9 @@ def color_jitter(images: Tensor, samples: Tensor, draws: Draws, amount: float) -
     luma = tvf.rgb_to_grayscale(images).mean((1, 2, 3), keepdim=True)
     images = torch.lerp(luma, images, contrast).clamp_(0, 1)
     return torch.lerp(tvf.rgb_to_grayscale(images), images, saturation).clamp_(0, 1)
+
+
+def random_grayscale(images: Tensor, samples: Tensor, draws: Draws, share: float) -> Tensor:
+    """Make grey the drawn `share` of the samples; float B×3×H×H in [0, 1]."""
+    grey = draws.uniform(samples, GREY) < share
+    return torch.where(grey.view(-1, 1, 1, 1), grayscale(images), images)

@@ -47,9 +47,7 @@ def verification(
         raise FacerepError(
             "verification: the features hold values that are not finite; lower pretrain.learning_rate and train again."
         )
-    # float64: a feature of any float32 size has a norm, neither overflowing nor vanishing
-    norms = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    unit = (features / np.where(norms > 0, norms, 1)).astype(np.float32)
+    unit = _unit(features)
     genuine, genuine_of = genuine_similarities(unit, labels)
     impostor = impostor_similarities(unit, labels, max_impostors, [seed, 0])
     if not len(genuine) or not len(impostor):
@@ -70,6 +68,54 @@ def verification(
         "folds": len(accuracies),
     }
     return metrics, _thinned(fpr, tpr)
+
+
+def verification_bootstrap(
+    features: np.ndarray, labels: np.ndarray, *, max_impostors: int, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """AUC and EER of `resamples` bootstrap samples of the photographs, float64 each.
+
+    A pair counts as often as its two photographs were drawn together; a photograph is no pair with itself. The draws
+    depend on `seed` and the number of photographs alone, so that those of two networks are paired. A sample without a
+    genuine or an impostor pair gives NaN. The arguments are those of `verification`.
+
+    Field & Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69 (2007), on resampling what pairs are made of.
+    """
+    pairs = all_pairs(features, labels, max_impostors, seed)
+    order = np.argsort(-pairs.similarity, kind="stable")
+    first, second, genuine = pairs.first[order], pairs.second[order], pairs.genuine[order]
+    falls = np.flatnonzero(np.diff(pairs.similarity[order]))  # a point of the curve for each distinct score
+    ends = np.append(falls, len(order) - 1)
+    generator = np.random.default_rng([seed, 3])
+    areas, errors = np.full(resamples, np.nan), np.full(resamples, np.nan)
+    for n in range(resamples):
+        drawn = np.bincount(generator.integers(len(labels), size=len(labels)), minlength=len(labels)).astype(np.float64)
+        weights = drawn[first] * drawn[second]
+        accepted = np.cumsum(np.where(genuine, weights, 0))
+        false = np.cumsum(np.where(genuine, 0, weights))
+        if accepted[-1] > 0 and false[-1] > 0:
+            tpr = np.append(0, accepted[ends] / accepted[-1])
+            fpr = np.append(0, false[ends] / false[-1])
+            areas[n], errors[n] = auc(fpr, tpr), equal_error_rate(fpr, tpr)
+    return areas, errors
+
+
+class Pairs(NamedTuple):
+    """Pairs of photographs, P each: first the genuine ones."""
+
+    similarity: np.ndarray  # float64, cosine
+    genuine: np.ndarray  # bool
+    first: np.ndarray  # int64, a photograph's row
+    second: np.ndarray
+
+
+def all_pairs(features: np.ndarray, labels: np.ndarray, max_impostors: int, seed: int) -> Pairs:
+    """The pairs that `verification` judges by."""
+    unit = _unit(features)
+    genuine, impostor = genuine_pairs(labels), impostor_pairs(labels, max_impostors, [seed, 0])
+    first, second = (np.concatenate(part) for part in zip(genuine, impostor, strict=True))
+    kind = np.repeat([True, False], [len(genuine[0]), len(impostor[0])])
+    return Pairs(_similarities(unit, first, second), kind, first, second)
 
 
 def identity_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -137,14 +183,25 @@ def _curve(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def genuine_similarities(unit: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The similarity of every genuine pair, and one photograph of each pair."""
+    first, second = genuine_pairs(labels)
+    return _similarities(unit, first, second), first
+
+
+def genuine_pairs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of photographs of one identity: two arrays of rows, int64."""
     order, ends = _grouped(labels)
     rows = np.arange(len(order))
     first, second = _pairs(np.arange((ends - rows - 1).sum()), rows + 1, ends)
-    return _similarities(unit, order[first], order[second]), order[first]
+    return order[first], order[second]
 
 
 def impostor_similarities(unit: np.ndarray, labels: np.ndarray, most: int, seed: list[int]) -> np.ndarray:
     """The similarity of every impostor pair, or of `most` different ones drawn by `seed`."""
+    return _similarities(unit, *impostor_pairs(labels, most, seed))
+
+
+def impostor_pairs(labels: np.ndarray, most: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of photographs of two identities, or `most` different ones drawn by `seed`: two arrays of rows, int64."""
     order, ends = _grouped(labels)
     total = int((len(order) - ends).sum())
     if total > most:
@@ -153,7 +210,7 @@ def impostor_similarities(unit: np.ndarray, labels: np.ndarray, most: int, seed:
     else:
         ranks = np.arange(total)
     first, second = _pairs(ranks, ends, np.full_like(ends, len(order)))
-    return _similarities(unit, order[first], order[second])
+    return order[first], order[second]
 
 
 def _grouped(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +226,12 @@ def _pairs(ranks: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> tuple[np
     first = np.searchsorted(last, ranks, side="right")
     before = last[first] - (stops - starts)[first]
     return first, starts[first] + ranks - before
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    """Rows of length 1, float32; a row of zeros stays. By float64: a feature of any float32 size has a norm there."""
+    norms = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray((features / np.where(norms > 0, norms, 1)).astype(np.float32))
 
 
 def _similarities(unit: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

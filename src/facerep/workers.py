@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from facerep.cores import cores
 from facerep.decode import UnreadableError
 from facerep.errors import FacerepError
 from facerep.face import Face, Photograph, cut_face
@@ -42,11 +43,6 @@ def cut_all(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cut_chunk(photos: list[Photograph], settings: Crop) -> list[Result]:

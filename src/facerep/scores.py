@@ -1,0 +1,101 @@
+"""What `evaluate` measures: the numbers of metrics/evaluate.json, and the table of answers that studies compare."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from facerep.params import Evaluate as Settings
+from facerep.pixels import FacePixels
+from facerep.probes import bootstrap_interval, knn_answers, probe_answers, top_k_accuracy
+from facerep.selection import few_labels
+from facerep.verification import Roc, verification, verification_bootstrap
+
+BATCH = 256  # of inference; no result depends on it
+
+
+class Split(NamedTuple):
+    """The photographs of one role, and what the frozen pretrained backbone makes of them."""
+
+    pixels: FacePixels
+    keys: list[str]
+    names: list[str]  # the identity of each photograph
+    features: np.ndarray  # float32 N×D
+    labels: np.ndarray  # int64 N
+
+
+class Scores(NamedTuple):
+    """What `evaluate` found."""
+
+    results: dict[str, Any]  # metrics/evaluate.json
+    roc: Roc
+    answers: pa.Table  # a row a test photograph: key, identity, and for each way of answering whether it was right
+    verification: pa.Table  # auc and eer of each bootstrap sample of the test photographs
+
+
+def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.ndarray) -> Scores:
+    """Judge the fine-tuned network by its `logits` on test (float32 N×C), and the features of train, val and test."""
+    train, val, test = splits["train"], splits["val"], splits["test"]
+
+    def probe(rows: np.ndarray) -> np.ndarray:
+        return probe_answers(
+            train.features[rows], train.labels[rows], val.features, val.labels, test.features, test.labels, seed
+        )
+
+    def nearest(rows: np.ndarray) -> np.ndarray:
+        return knn_answers(
+            train.features[rows], train.labels[rows], test.features, test.labels, settings.knn_neighbours
+        )
+
+    right = {"finetuned": logits.argmax(1) == test.labels}
+    every = np.arange(len(train.labels))
+    right |= {"probe": probe(every), "knn": nearest(every)}
+    most = int(np.bincount(train.labels).min())  # n labels an identity means n of every identity
+    budgets = [n for n in settings.probe_labels if n <= most]
+    for n in budgets:
+        rows = few_labels(train.keys, train.names, n, seed)
+        right |= {f"probe_{n}": probe(rows), f"knn_{n}": nearest(rows)}
+
+    pairs, roc = verification(test.features, test.labels, max_impostors=settings.verification_pairs, seed=seed)
+    accuracy = {name: float(answers.mean()) for name, answers in right.items()}
+    raw = knn_answers(_raw(train.pixels), train.labels, _raw(test.pixels), test.labels, 1)
+    results = {
+        "test": {
+            "accuracy": accuracy["finetuned"],
+            "top5": top_k_accuracy(logits, test.labels, 5),
+            "accuracy_ci95": list(bootstrap_interval(right["finetuned"], settings.bootstrap, seed)),
+            "photographs": len(test.labels),
+        },
+        "probe": {"accuracy": accuracy["probe"], "by_labels": {str(n): accuracy[f"probe_{n}"] for n in budgets}},
+        "knn": {
+            "accuracy": accuracy["knn"],
+            "accuracy_raw_pixels": float(raw.mean()),
+            "by_labels": {str(n): accuracy[f"knn_{n}"] for n in budgets},
+        },
+        "verification": pairs,
+    }
+    areas, errors = verification_bootstrap(
+        test.features,
+        test.labels,
+        max_impostors=settings.verification_pairs,
+        resamples=settings.verification_bootstrap,
+        seed=seed,
+    )
+    answers = pa.table({"key": test.keys, "identity": test.names, **right})
+    return Scores(results, roc, answers, pa.table({"auc": areas, "eer": errors}))
+
+
+def batches(pixels: FacePixels) -> list[range]:
+    """The rows in their order, at most BATCH at once."""
+    return [range(start, min(start + BATCH, len(pixels))) for start in range(0, len(pixels), BATCH)]
+
+
+def _raw(pixels: FacePixels, side: int = 32) -> np.ndarray:
+    """The photographs as plain vectors, float32 N×3·side², without their mean: what no network has looked at."""
+    parts = []
+    for rows in batches(pixels):
+        images = pixels.__getitems__(rows).images.float()
+        parts.append(torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True).flatten(1))
+    raw = torch.cat(parts)
+    return (raw - raw.mean(1, keepdim=True)).numpy()

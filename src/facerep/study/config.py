@@ -1,0 +1,88 @@
+"""A study: one YAML file that says what is compared, checked before any work starts."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from facerep.errors import FacerepError
+from facerep.params import Params, Profile, Strict, load_yaml, sentence
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
+Setting = dict[str, Any]  # a key of params.yaml, a profile's without the profile's name, and its value
+Labels = Annotated[int, Field(ge=1)]
+
+
+class Variant(Strict):
+    """What is done to the unlabelled photographs."""
+
+    about: Annotated[str, Field(min_length=1)]  # a line for the reader of the results
+    pretext: str
+    set: Setting = Field(default_factory=dict)
+    budgets: dict[Labels, Setting] = Field(default_factory=dict)  # at one budget alone
+
+
+class Tune(Strict):
+    """What is chosen on val, for each variant by itself, one key after the other."""
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    labels: Annotated[list[Labels], Field(min_length=1)]
+    grid: dict[str, Annotated[list[Any], Field(min_length=2)]]
+
+
+class Study(Strict):
+    """All of a study's YAML file."""
+
+    name: Name
+    title: Annotated[str, Field(min_length=1)]
+    profile: str
+    baseline: Name
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    budgets: Annotated[dict[Labels, Setting], Field(min_length=1)]  # labels an identity, and what goes with them
+    set: Setting = Field(default_factory=dict)
+    variants: Annotated[dict[Name, Variant], Field(min_length=2)]
+    tune: Tune | None = None
+    watts_per_core: Annotated[float, Field(gt=0)] = 10.0  # where the machine does not tell what it draws
+    photographs: bool = True  # whether the page shows photographs: false where they are not to be published
+
+    @model_validator(mode="after")
+    def _it_fits_together(self) -> "Study":
+        if self.profile not in Params.model_fields or Params.model_fields[self.profile].annotation is not Profile:
+            profiles = ", ".join(name for name, field in Params.model_fields.items() if field.annotation is Profile)
+            raise ValueError(f"profile {self.profile!r}: no such block in params.yaml; one of {profiles}")
+        if self.baseline not in self.variants:
+            raise ValueError(f"baseline {self.baseline!r}: none of the variants {', '.join(self.variants)}")
+        for name, variant in self.variants.items():
+            for labels in variant.budgets:
+                if labels not in self.budgets:
+                    raise ValueError(f"variants.{name}.budgets: {labels} labels are no budget of this study")
+        if self.tune is not None and (extra := sorted(set(self.tune.labels) - set(self.budgets))):
+            raise ValueError(f"tune.labels: {extra[0]} labels are no budget of this study")
+        return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _once_each(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands there twice")
+        return seeds
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and check a study's YAML file.
+
+    Raises FacerepError naming the first key that is wrong, its value and what is allowed.
+    """
+    path = Path(path)
+    raw = load_yaml(path, "name a study's YAML file, such as studies/demo.yaml")
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        raise FacerepError(f"{path}: {sentence(error, Study)}") from None
+
+
+def key_in_params(key: str, profile: str) -> str:
+    """`finetune.epochs` is a key of the profile's block; `threads` stands at the top of params.yaml."""
+    first = re.split(r"[.\[]", key, maxsplit=1)[0]
+    return f"{profile}.{key}" if first in Profile.model_fields else key

@@ -1,0 +1,113 @@
+"""A study's runs as DVC's experiments: queued, run by DVC's workers, watched, and found again by name.
+
+Everything here is what `dvc exp run --queue`, `dvc queue start`, `dvc queue status` and `dvc queue remove` do.
+"""
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from dvc.cli import main as dvc
+from dvc.repo import Repo
+from dvc.ui import ui
+
+from facerep.errors import FacerepError
+from facerep.study.plan import Run
+
+
+class Experiment(NamedTuple):
+    """An experiment that has ended well."""
+
+    commit: str  # its own
+    baseline: str  # the commit that it grew from: the code
+
+
+class Queue(NamedTuple):
+    """The names of the experiments that DVC's queue holds."""
+
+    queued: set[str]
+    active: set[str]
+    failed: set[str]
+    workers: int  # that live
+
+
+def finished() -> dict[str, Experiment]:
+    """Every experiment of this repository, pulled ones too, by name. Of one name on several commits the newest."""
+    text = _git("for-each-ref", "--sort=creatordate", "--format=%(refname) %(objectname)", "refs/exps").decode()
+    found = {}
+    for line in text.splitlines():
+        ref, commit = line.split()
+        parts = ref.split("/")  # refs/exps/<two digits of the commit it grew from>/<the others>/<name>
+        if len(parts) == 5 and len(parts[2]) == 2:
+            found[parts[4]] = Experiment(commit, parts[2] + parts[3])
+    return found
+
+
+def queue() -> Queue:
+    """What is queued, running and failed just now."""
+    with Repo() as repo:
+        tasks = repo.experiments.celery_queue
+        active = {entry.name for entry in tasks.iter_active()}
+        queued = {entry.name for entry in tasks.iter_queued()}
+        failed = {done.entry.name for done in tasks.iter_failed()}
+        return Queue(queued, active, failed - active - queued, len(tasks.worker_status()))
+
+
+def add(runs: Iterable[Run]) -> None:
+    """Queue the runs. Raises FacerepError when DVC refuses one."""
+    for run in runs:
+        with ui.rich_console.capture() as said:
+            code = dvc(["exp", "run", "--queue", "--quiet", *run.arguments])
+        if code:
+            raise FacerepError(f"`{run.line}` failed: {' '.join(said.get().split()) or 'DVC says why above'}")
+
+
+def start(jobs: int) -> None:
+    """Have `jobs` workers; those that live count."""
+    with Repo() as repo:
+        repo.experiments.celery_queue.start_workers(jobs)
+
+
+def forget(names: Iterable[str]) -> None:
+    """Take failed experiments, and those that run for a worker that is no more, from the queue."""
+    with Repo() as repo:
+        tasks = repo.experiments.celery_queue
+        wanted = set(names)
+        stale = sorted(wanted & {entry.name for entry in tasks.iter_active()})
+        if stale:
+            tasks.kill(stale, force=True)
+        failed = sorted(wanted & {done.entry.name for done in tasks.iter_failed()})
+        if failed:
+            tasks.remove(failed)
+
+
+def last_words(name: str) -> str:
+    """The last line that says something in a failed experiment's log."""
+    with Repo() as repo:
+        tasks = repo.experiments.celery_queue
+        entry = next((done.entry for done in tasks.iter_failed() if done.entry.name == name), None)
+        try:
+            log = Path(tasks.proc[entry.stash_rev].stdout).read_text(errors="replace") if entry else ""
+        except (KeyError, OSError):
+            log = ""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("ERROR: failed to reproduce", "ERROR: Failed to reproduce"))]
+    return (told or ["it left no log"])[-1]
+
+
+def files_of(commit: str, *paths: str) -> dict[str, bytes]:
+    """The files below `paths` of a commit, by name; paths that it lacks are left out."""
+    there = _git("ls-tree", "--name-only", commit, *paths).decode().split("\n")
+    packed = _git("archive", "--format=tar", commit, *filter(None, there))
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        return {info.name: file.read() for info in tar if (file := tar.extractfile(info)) is not None}
+
+
+def _git(*arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], capture_output=True, check=False)
+    if done.returncode:
+        raise FacerepError(f"git {arguments[0]}: {done.stderr.decode(errors='replace').strip()}.")
+    return done.stdout

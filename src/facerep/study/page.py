@@ -1,0 +1,158 @@
+"""The page of a study: its figures, a table for a README, and one index.html that asks for nothing from anywhere."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from facerep.files import atomic, atomic_folder
+from facerep.study import page_tables as tables
+from facerep.study.page_figures import Figures, as_svg, draw_figures, slugs_of
+from facerep.study.page_read import Results, Row, read_results
+from facerep.study.page_tables import word_cell
+from facerep.study.page_words import duration, fixed, listed, size
+from facerep.study.theme import variables
+
+HERE = Path(__file__).parent
+# what a picture shows, for those who do not see it
+PICTURES = {
+    "turns": "Turned faces of held-out people; under each what the network says of its turn, and whether that is right.",
+    "reconstructions": "Faces of held-out people in three columns: the grey input, what the network gave back, the truth.",
+    "views": "Faces of held-out people, each in the two views that the network has to match.",
+    "hardest_pairs": "Pairs of test photographs: two people taken for one, and one person taken for two.",
+    "neighbours": "Test photographs, each beside the training photograph nearest to it, which is of somebody else.",
+    "nearest": "Test photographs, each followed by the training photographs nearest to it; a tick marks the same person.",
+}
+PRETEXT_PICTURES = ("turns", "reconstructions", "views")
+
+
+class Picture(NamedTuple):
+    """A picture of photographs within the page."""
+
+    name: str
+    variant: str
+    uri: str
+    words: str
+
+
+def render(results: Path, photographs: bool) -> None:
+    """Write figures/*.svg, table.md and index.html into the results folder; the same files give the same bytes.
+
+    index.html is one file that a browser shows without any request. With `photographs` the pictures in galleries/ are
+    part of it; otherwise, and where they are not there, it says where a run puts them.
+
+    Raises FacerepError where a file of the results is not there.
+    """
+    found = read_results(results)
+    with atomic_folder(results / "figures") as folder:
+        figures = draw_figures(found, folder)
+        drawn = {part: Markup("").join(_figure(figure, folder) for figure in of) for part, of in figures.items()}
+    text = _environment().get_template("page.html.jinja").render(_context(found, figures, drawn, photographs))
+    with atomic(results / "table.md") as part:
+        part.write_text(tables.markdown(found), encoding="utf-8")
+    with atomic(results / "index.html") as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["breakable"] = lambda name: Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+    return environment
+
+
+def _figure(figure: Any, folder: Path) -> Markup:
+    drawings = [
+        Markup('<div class="{}">{}</div>').format(f"panel {kind}".strip(), Markup(svg))
+        for svg, kind in as_svg(figure, folder)
+    ]
+    return Markup("").join(drawings)
+
+
+def _context(found: Results, figures: Figures, drawn: dict[str, Markup], photographs: bool) -> dict[str, Any]:
+    """All that the template shows."""
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    pictures = _pictures(found) if photographs else []
+    return {
+        "found": found,
+        "study": found.study,
+        "verdict": found.verdict,
+        "about": found.about,
+        "slugs": slugs_of(found.variants),
+        "drawn": drawn,
+        "pictures": pictures,
+        "compared": {name: _before_and_after(found, pictures, name) for name in PICTURES},
+        "others": {name: _others(found, pictures, name) for name in PICTURES},
+        "pretexts": _pretexts(found, drawn, pictures),
+        "place": f"results/{found.study['name']}/galleries/",
+        "saved": tables.saved_table(found),
+        "means": [tables.means_table(found, m) for m in ("accuracy", "probe", "knn") if found.means(m)],
+        "comparisons": [tables.comparison_table(found, m) for m in (["accuracy"], ["probe"], ["knn"], ["auc", "eer"])],
+        "ends": tables.ends_table(found),
+        "scores": tables.pretext_table(found),
+        "tuning": tables.tuning_tables(found),
+        "as_text": tables.as_text,
+        "roles": tables.roles_table(found),
+        "dropped": tables.dropped_table(found),
+        "params": tables.pairs_table("Parameters of the study's profile", found.about.get("params", {})),
+        "versions": tables.pairs_table("Versions", found.about.get("versions", {})),
+        "word_cell": word_cell,
+        "eer": _of_errors(found),
+        "words": {"fixed": fixed, "duration": duration, "size": size, "listed": listed},
+        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        "light": Markup(variables(dark=False)),
+        "dark": Markup(variables(dark=True)),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+
+
+def _pictures(found: Results) -> list[Picture]:
+    """The pictures of the galleries that are there, in the order of the variants."""
+    pictures = []
+    for variant in found.variants:
+        for name, words in PICTURES.items():
+            path = found.folder / "galleries" / variant / f"{name}.png"
+            if path.is_file():
+                uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+                pictures.append(Picture(name, variant, uri, words))
+    return pictures
+
+
+def _best(found: Results) -> str | None:
+    """The variant with the largest difference in accuracy over all budgets."""
+    rows = [r for r in found.rows_of("accuracy") if r["labels"] is None and r["difference"] is not None]
+    return max(rows, key=lambda row: float(row["difference"]))["variant"] if rows else None
+
+
+def _of_errors(found: Results) -> str:
+    """Which way the differences of the equal error rate go: they may have been turned round, so that more is better."""
+    rows = found.rows_of("eer")
+    base = next((row["mean"] for row in rows if row["variant"] == found.baseline), None)
+    turned = [r for r in rows if base is not None and r["difference"] and (r["mean"] - base) * r["difference"] < 0]
+    return "above" if turned else "below"
+
+
+def _before_and_after(found: Results, pictures: list[Picture], name: str) -> list[Picture]:
+    """The baseline's picture and the best variant's."""
+    return [p for v in (found.baseline, _best(found)) for p in pictures if (p.name, p.variant) == (name, v)]
+
+
+def _others(found: Results, pictures: list[Picture], name: str) -> list[Picture]:
+    return [p for p in pictures if p.name == name and p.variant not in (found.baseline, _best(found))]
+
+
+def _pretexts(found: Results, drawn: dict[str, Markup], pictures: list[Picture]) -> list[Row]:
+    """For each variant with a pretext: what it is, its curves on held-out faces, its pictures."""
+    parts = []
+    for variant in found.variants:
+        curves = drawn.get(f"pretext {variant}", Markup(""))
+        shown = [p for p in pictures if p.variant == variant and p.name in PRETEXT_PICTURES]
+        if curves or shown:
+            about = found.study["variants"].get(variant, {}).get("about", "")
+            parts.append({"variant": variant, "about": about, "curves": curves, "pictures": shown})
+    return parts

@@ -1,0 +1,78 @@
+"""What is chosen on val: for each variant by itself, one key after the other, by runs that the study needs anyway or not."""
+
+from typing import Any, NamedTuple
+
+from facerep.pretexts import pretext_named
+from facerep.study.config import Setting, Study
+from facerep.study.plan import Planner, Run
+
+
+class Trial(NamedTuple):
+    """A value that was tried for a key of a variant, in one run."""
+
+    variant: str
+    key: str
+    value: Any
+    run: Run
+
+
+class Choice(NamedTuple):
+    """What tuning has come to: the values chosen so far, the trials made, and those whose runs are still wanting."""
+
+    tuned: dict[str, Setting]
+    trials: list[Trial]
+    wanting: list[Run]
+    chosen: set[tuple[str, str, Any]]  # variant, key, value
+
+
+def tune(study: Study, planner: Planner, accuracy: dict[str, float]) -> Choice:
+    """Choose as far as the known runs go; the baseline comes first.
+
+    Coordinate search: a key is tried at the values chosen for the keys before it, and at the study's own values of those
+    after it. The value with the largest mean accuracy on val over tune's seeds and labels is taken, of equals the first.
+    Keys of `pretrain` are passed over where nothing is pretrained.
+
+    Args:
+        accuracy: on val, by the run's name, of the runs that have been made.
+    """
+    choice = Choice({}, [], [], set())
+    if study.tune is None:
+        return choice
+    order = [study.baseline, *(name for name in study.variants if name != study.baseline)]
+    for variant in order:
+        tuned = choice.tuned.setdefault(variant, {})
+        for key, values in study.tune.grid.items():
+            if key.startswith("pretrain.") and not pretext_named(study.variants[variant].pretext).trains:
+                continue
+            best = _try(study, planner, variant, key, values, accuracy, choice)
+            if best is None:
+                break
+            tuned[key] = best
+            choice.chosen.add((variant, key, best))
+    return choice
+
+
+def _try(
+    study: Study,
+    planner: Planner,
+    variant: str,
+    key: str,
+    values: list[Any],
+    accuracy: dict[str, float],
+    choice: Choice,
+) -> Any:
+    """The best value of a key; None while runs are wanting, which are noted."""
+    assert study.tune is not None
+    means = []
+    for value in values:
+        runs = [
+            planner.run(variant, labels, seed, {**choice.tuned[variant], key: value})
+            for seed in study.tune.seeds
+            for labels in study.tune.labels
+        ]
+        choice.trials.extend(Trial(variant, key, value, run) for run in runs)
+        choice.wanting.extend(run for run in runs if run.name not in accuracy)
+        means.append(sum(accuracy.get(run.name, 0.0) for run in runs) / len(runs))
+    if any(trial.run.name not in accuracy for trial in choice.trials if (trial.variant, trial.key) == (variant, key)):
+        return None
+    return values[means.index(max(means))]

@@ -1,0 +1,165 @@
+"""Running a study: what is wanting is queued and watched until all is there; then it is collected."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.csv as pcsv
+
+from facerep.errors import FacerepError
+from facerep.files import write_json
+from facerep.progress import progress_bar
+from facerep.scratch import scratch_folder
+from facerep.study import experiments
+from facerep.study.config import Setting, Study
+from facerep.study.plan import Planner, Run
+from facerep.study.records import Record, Tables, joined, read_record, read_tables, split, tables_of
+from facerep.study.tuning import Choice, tune
+
+POLL_S = 3.0
+
+
+class Share(NamedTuple):
+    """The part of a study that this machine runs; None: all."""
+
+    seeds: list[int] | None = None
+    variants: list[str] | None = None
+
+    def has(self, run: Run) -> bool:
+        """Whether the run is in it."""
+        return (self.seeds is None or run.seed in self.seeds) and (
+            self.variants is None or run.variant in self.variants
+        )
+
+
+ALL = Share()
+
+
+class Bench:
+    """A study in this repository: what is planned, what is done, and where its results lie."""
+
+    def __init__(self, study: Study, results: Path, params: Path = Path("params.yaml")) -> None:
+        self.study = study
+        self.planner = Planner(study, params)
+        self.results = results
+        self.journal = (
+            scratch_folder() / f"study-{study.name}.json"
+        )  # how long runs took, which no two machines agree on
+
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy on val by the run's name, of all that were made: experiments, and what results/ keeps of older ones."""
+        known = {row["experiment"]: row["val_accuracy"] for row in read_tables(self.results)["runs"].to_pylist()}
+        if (self.results / "tuning.csv").is_file():
+            known |= {
+                row["experiment"]: row["val_accuracy"]
+                for row in pcsv.read_csv(self.results / "tuning.csv").to_pylist()
+                if row["val_accuracy"] is not None
+            }
+        for name, experiment in experiments.finished().items():
+            if name not in known and name.startswith(f"{self.study.name}-"):
+                files = experiments.files_of(experiment.commit, "metrics/finetune.json")
+                known[name] = json.loads(files["metrics/finetune.json"])["val"]["accuracy"]
+        return known
+
+    def choice(self) -> Choice:
+        """What tuning has come to."""
+        return tune(self.study, self.planner, self.accuracies())
+
+    def runs(self, tuned: dict[str, Setting]) -> list[Run]:
+        """Every run of the study, at the values that were chosen."""
+        return self.planner.runs(tuned)
+
+    def wanting(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that neither an experiment nor the results hold."""
+        done = {*experiments.finished(), *read_tables(self.results)["runs"]["experiment"].to_pylist()}
+        return [run for run in runs if run.name not in done]
+
+    def work(self, jobs: int, share: Share = ALL) -> None:
+        """Make every run of the share that is wanting: first those that choose values, then the others.
+
+        Raises FacerepError naming the runs that failed, when all others are done.
+        """
+        while True:
+            choice = self.choice()
+            tuning = [run for run in choice.wanting if share.variants is None or run.variant in share.variants]
+            if not tuning:
+                break
+            self._make(tuning, jobs, f"{self.study.name}: tuning")
+        # a variant whose values are not chosen yet is another machine's
+        ready = {name for name in self.study.variants if all(run.variant != name for run in choice.wanting)}
+        runs = [run for run in self.runs(choice.tuned) if run.variant in ready]
+        self._make(self.wanting(run for run in runs if share.has(run)), jobs, self.study.name)
+
+    def collect(self, choice: Choice) -> tuple[Tables, list[Record], int]:
+        """The tables of all runs that are there, the records read anew for them, and how many runs are wanting."""
+        seconds = _seconds(self.journal)
+        done, kept = experiments.finished(), split(read_tables(self.results))
+        parts, records = [], []
+        runs = self.runs(choice.tuned)
+        for run in runs:
+            if run.name in done:
+                record = read_record(run, done[run.name])
+                before = kept[run.name]["runs"]["seconds"][0].as_py() if run.name in kept else None
+                parts.append(tables_of(record, seconds.get(run.name, before)))
+                records.append(record)
+            elif run.name in kept:
+                parts.append(kept[run.name])
+        return joined(parts, list(self.study.variants)), records, len(runs) - len(parts)
+
+    def _make(self, runs: list[Run], jobs: int, title: str) -> None:
+        """Queue the runs unless they are queued, start workers, and wait until none is left."""
+        if not runs:
+            return
+        names = {run.name for run in runs}
+        there = experiments.queue()
+        gone = there.failed | (set() if there.workers else there.active)
+        experiments.forget(names & gone)
+        failed: set[str] = set()
+        for _ in range(3):
+            missing = names - experiments.finished().keys() - failed
+            there = experiments.queue()
+            experiments.add(run for run in runs if run.name in missing - there.queued - there.active)
+            experiments.start(jobs)
+            failed = self._watch(names, jobs, title)
+            if not names - experiments.finished().keys() - failed:  # else a dying worker took a message along
+                break
+        if failed:
+            first = sorted(failed)[0]
+            raise FacerepError(
+                f"{len(failed)} of {len(names)} runs failed, {first} first: {experiments.last_words(first)} "
+                f"(`dvc queue logs {first}` has it all). The others are done; run the same command again to try these again."
+            )
+
+    def _watch(self, names: set[str], jobs: int, title: str) -> set[str]:
+        """Wait, and note how long each run takes; the names of those that failed."""
+        began: dict[str, float] = {}
+        with progress_bar() as bar:
+            shown = bar.add_task(title, total=len(names))
+            while True:
+                there, now = experiments.queue(), time.time()
+                for name in there.active & names:
+                    began.setdefault(name, now)
+                left = names & (there.queued | there.active)
+                ended = {name: now - start for name, start in began.items() if name not in left}
+                _note(self.journal, {name: s for name, s in ended.items() if name not in there.failed})
+                began = {name: start for name, start in began.items() if name in left}
+                bar.update(shown, completed=len(names) - len(left))
+                if not left:
+                    return names & there.failed
+                if there.workers < min(jobs, len(left)):  # a worker of DVC's may end before the queue does
+                    experiments.start(jobs)
+                time.sleep(POLL_S)
+
+
+def _seconds(journal: Path) -> dict[str, float]:
+    if not journal.is_file():
+        return {}
+    value: dict[str, float] = json.loads(journal.read_text())
+    return value
+
+
+def _note(journal: Path, seconds: dict[str, float]) -> None:
+    if seconds:
+        write_json(journal, _seconds(journal) | {name: round(s, 1) for name, s in seconds.items()})
