@@ -226,8 +226,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 def load_yaml(path: Path, hint: str) -> dict[str, Any]:
     """Keys and values of a YAML file. Raises FacerepError when it is not there (then with the `hint`) or holds no such."""
     try:
-        # YAML 1.2, as DVC reads and writes it: 2e-05 is a number (PyYAML takes it for a string), a key stands once
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise FacerepError(f"{path}: not there; {hint}.") from None
     except (YAMLError, UnicodeDecodeError) as error:
@@ -235,6 +234,11 @@ def load_yaml(path: Path, hint: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise FacerepError(f"{path}: must hold keys and values, holds {type(raw).__name__}.")
     return raw
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML 1.2, as DVC reads and writes it: 2e-05 is a number (PyYAML takes it for a string), a key stands once."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _where(error: Exception) -> str:

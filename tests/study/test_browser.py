@@ -32,7 +32,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("results") / "made_up"
-    made_up.write(folder, seeds=3, missing=2, epochs=4)
+    variants = ("original", "supervised", "simclr", "rotated_grayscale")
+    made_up.write(folder, variants, seeds=3, missing=2, epochs=4)
     render(folder, photographs=True)
     return (folder / "index.html").as_uri()
 
@@ -68,13 +69,11 @@ def phone(browser: Browser, address: str) -> Iterator[Page]:
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_axe_finds_nothing_serious(browser: Browser, address: str, size: tuple[int, int], scheme: Scheme) -> None:
     page = opened(browser, address, size, scheme)
-    found = Axe().run(page).response["violations"]
-    serious = [
-        (v["id"], [node["html"][:200] for node in v["nodes"][:3]])
-        for v in found
-        if v["impact"] in ("serious", "critical")
-    ]
+    # the lines within a figure are of no interest: its name is
+    found = Axe().run(page, {"exclude": [["svg > *"]]}, {"resultTypes": ["violations"]}).response["violations"]
     page.context.close()
+    grave = [violation for violation in found if violation["impact"] in ("serious", "critical")]
+    serious = [(violation["id"], [node["html"][:200] for node in violation["nodes"][:3]]) for violation in grave]
     assert serious == []
 
 
@@ -113,8 +112,8 @@ def test_the_keyboard_reaches_what_scrolls(phone: Page) -> None:
     assert box is not None and box["y"] >= 0 and box["x"] >= 0
     phone.keyboard.press("Enter")
     assert phone.evaluate("document.activeElement.id") == "main"
-    reached = []
-    for _ in range(120):
+    reached: list[str | None] = []
+    while phone.evaluate("document.activeElement.matches('body, .skip') === false") and len(reached) < 500:
         phone.keyboard.press("Tab")
         reached.append(phone.evaluate("document.activeElement.getAttribute('aria-labelledby')"))
     wide = phone.evaluate(
@@ -150,7 +149,7 @@ def test_a_heading_sorts_its_table(phone: Page) -> None:
         assert heading.get_attribute("aria-sort") == order
         values = table.locator("tbody tr td:nth-child(3) data").evaluate_all("cells => cells.map(c => Number(c.value))")
         assert values == sorted(values, reverse=order == "descending")
-    assert len(values) == 28
+    assert len(values) == 16
 
 
 def test_the_files_alone_follow_the_screen_too(browser: Browser, address: str) -> None:

@@ -64,6 +64,12 @@ def test_labels_by_hand(reached: float, expected: float) -> None:
     assert got == pytest.approx([expected])
 
 
+def test_at_a_budget_it_is_that_budget_to_the_bit() -> None:
+    curve = np.array([0.2, 0.4, 0.6])
+    for near in (np.nextafter(curve, 0), curve, np.nextafter(curve, 1)):
+        assert equal_labels(np.array([3, 7, 49]), np.tile(curve, (3, 1)), near).tolist() == [3, 7, 49]
+
+
 def test_labels_on_level_and_falling_curves() -> None:
     def read(curve: list[float], reached: float) -> float:
         return float(equal_labels(np.array([1, 2, 4, 8]), np.array([curve]), np.array([reached]))[0])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from facerep.errors import FacerepError
 from facerep.study.config import load_study
+from facerep.study.report import report
 from facerep.study.work import Bench, Share
 
 
@@ -36,6 +37,8 @@ def main() -> None:
         if unknown:
             raise FacerepError(f"--variants {unknown[0]}: none of {', '.join(study.variants)}.")
         bench.work(arguments.jobs, Share(arguments.seeds, arguments.variants))
+    print(report(bench, arguments.study))
+    print(f"See {bench.results / 'index.html'}")
 
 
 def _seeds(text: str) -> list[int]:

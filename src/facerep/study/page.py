@@ -101,7 +101,6 @@ def _context(found: Results, figures: Figures, drawn: dict[str, Markup], photogr
         "params": tables.pairs_table("Parameters of the study's profile", found.about.get("params", {})),
         "versions": tables.pairs_table("Versions", found.about.get("versions", {})),
         "word_cell": word_cell,
-        "eer": _of_errors(found),
         "words": {"fixed": fixed, "duration": duration, "size": size, "listed": listed},
         "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
         "light": Markup(variables(dark=False)),
@@ -127,14 +126,6 @@ def _best(found: Results) -> str | None:
     """The variant with the largest difference in accuracy over all budgets."""
     rows = [r for r in found.rows_of("accuracy") if r["labels"] is None and r["difference"] is not None]
     return max(rows, key=lambda row: float(row["difference"]))["variant"] if rows else None
-
-
-def _of_errors(found: Results) -> str:
-    """Which way the differences of the equal error rate go: they may have been turned round, so that more is better."""
-    rows = found.rows_of("eer")
-    base = next((row["mean"] for row in rows if row["variant"] == found.baseline), None)
-    turned = [r for r in rows if base is not None and r["difference"] and (r["mean"] - base) * r["difference"] < 0]
-    return "above" if turned else "below"
 
 
 def _before_and_after(found: Results, pictures: list[Picture], name: str) -> list[Picture]:

@@ -176,7 +176,7 @@ def tuning_tables(results: Results) -> list[Table]:
     """A table a tuned parameter: val accuracy by variant and value, mean over the runs; the chosen value is marked."""
     tables = []
     for key in sorted({row["key"] for row in results.tuning}):
-        mine = [row for row in results.tuning if row["key"] == key]
+        mine = [row for row in results.tuning if row["key"] == key and row["value"] is not None]
         values = sorted({row["value"] for row in mine})
         variants = sorted({row["variant"] for row in mine}, key=lambda v: (results.place(v), v))
         rows: list[list[Cell]] = []

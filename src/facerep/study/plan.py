@@ -104,5 +104,6 @@ def _override(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(_override(part) for part in value) + "]"
     if isinstance(value, str) and not (_WORD.fullmatch(value) and value.lower() not in _NO_WORDS):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        # a backslash is itself, but before a quote
+        return "'" + re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + "\\'" * bool(m[2]), value) + "'"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -63,7 +63,7 @@ class Record(NamedTuple):
 
 def read_record(run: Run, experiment: Experiment) -> Record:
     """The metrics, curves and pictures of an experiment."""
-    return Record(run, experiment.baseline, files_of(experiment.commit, "metrics", "params.yaml"))
+    return Record(run, experiment.baseline, files_of(experiment.commit, "metrics", "params.yaml", "dvc.lock"))
 
 
 def tables_of(record: Record, seconds: float | None) -> Tables:

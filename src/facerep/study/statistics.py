@@ -130,10 +130,10 @@ def expanded_interval(
 
     A percentile interval of few seeds is too narrow: the bootstrap's variance lacks n/(n-1), and the normal takes the
     place of Student's t. So its tails are not (1 - level) / 2 but Phi(-sqrt(n/(n-1)) t), n = `seeds`: Hesterberg, "What
-    teachers should know about the bootstrap", The American Statistician 69 (2015). Its ends are the
-    k-th smallest and largest replicates, k = floor((B+1) tail) (Efron & Tibshirani 1993, p. 160), never interpolated.
-    With two or three seeds k is 1, all that was drawn, and yet too narrow where photographs are many and seeds differ
-    much. (None, None) for one seed alone.
+    teachers should know about the bootstrap", The American Statistician 69 (2015). Its ends are the k-th smallest and
+    largest replicates, k = floor((B+1) tail) (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, p. 160),
+    never interpolated. With two or three seeds k is 1, all that was drawn, and with two yet too narrow where photographs
+    are many and trainings differ much. (None, None) for one seed alone.
     """
     if seeds < 2:
         return None, None

@@ -19,6 +19,7 @@ from facerep.study.records import Record, Tables, joined, read_record, read_tabl
 from facerep.study.tuning import Choice, tune
 
 POLL_S = 3.0
+TRIES = 2
 
 
 class Share(NamedTuple):
@@ -113,27 +114,26 @@ class Bench:
         if not runs:
             return
         names = {run.name for run in runs}
-        there = experiments.queue()
-        gone = there.failed | (set() if there.workers else there.active)
-        experiments.forget(names & gone)
         failed: set[str] = set()
-        for _ in range(3):
-            missing = names - experiments.finished().keys() - failed
+        for _ in range(TRIES):  # a worker of DVC's may die and take a run along, or two be in each other's way
             there = experiments.queue()
-            experiments.add(run for run in runs if run.name in missing - there.queued - there.active)
+            gone = there.failed | (set() if there.workers else there.active)
+            experiments.forget(names & gone)
+            wanting = names - experiments.finished().keys() - ((there.queued | there.active) - gone)
+            experiments.add(run for run in runs if run.name in wanting)
             experiments.start(jobs)
-            failed = self._watch(names, jobs, title)
-            if not names - experiments.finished().keys() - failed:  # else a dying worker took a message along
-                break
-        if failed:
-            first = sorted(failed)[0]
-            raise FacerepError(
-                f"{len(failed)} of {len(names)} runs failed, {first} first: {experiments.last_words(first)} "
-                f"(`dvc queue logs {first}` has it all). The others are done; run the same command again to try these again."
-            )
+            self._watch(names, jobs, title)
+            failed = names - experiments.finished().keys()
+            if not failed:
+                return
+        first = sorted(failed)[0]
+        raise FacerepError(
+            f"{len(failed)} of {len(names)} runs failed, {first} first: {experiments.last_words(first)} "
+            f"(`dvc queue logs {first}` has it all). The others are done; run the same command again to try these again."
+        )
 
-    def _watch(self, names: set[str], jobs: int, title: str) -> set[str]:
-        """Wait, and note how long each run takes; the names of those that failed."""
+    def _watch(self, names: set[str], jobs: int, title: str) -> None:
+        """Wait, and note how long each run takes."""
         began: dict[str, float] = {}
         with progress_bar() as bar:
             shown = bar.add_task(title, total=len(names))
@@ -147,7 +147,7 @@ class Bench:
                 began = {name: start for name, start in began.items() if name in left}
                 bar.update(shown, completed=len(names) - len(left))
                 if not left:
-                    return names & there.failed
+                    return
                 if there.workers < min(jobs, len(left)):  # a worker of DVC's may end before the queue does
                     experiments.start(jobs)
                 time.sleep(POLL_S)

@@ -1,0 +1,144 @@
+"""A study's results on disk: tables, comparisons, verdict, what was run, pictures, and the page."""
+
+import gzip
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+from facerep.files import atomic, write_json
+from facerep.study import page
+from facerep.study.about import about, script
+from facerep.study.answers import answer
+from facerep.study.config import Study
+from facerep.study.records import GALLERIES, Record, write_tables
+from facerep.study.tuning import Choice
+from facerep.study.verdict import verdict
+from facerep.study.work import Bench
+
+TUNING = pa.schema(
+    [
+        ("variant", pa.string()),
+        ("key", pa.string()),
+        ("value", pa.float64()),
+        ("labels", pa.int64()),
+        ("seed", pa.int64()),
+        ("val_accuracy", pa.float64()),
+        ("chosen", pa.bool_()),
+        ("experiment", pa.string()),
+    ]
+)
+
+
+def report(bench: Bench, path: Path) -> str:
+    """Write results/<study>/ of whatever runs are there; the verdict's sentence. `path` is the study's YAML file.
+
+    Raises FacerepError when the baseline has no seed with runs at all budgets.
+    """
+    study, folder = bench.study, bench.results
+    accuracies = bench.accuracies()
+    choice = bench.choice()
+    tables, records, missing = bench.collect(choice)
+    answers = answer(study, tables)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tables(tables, folder)
+    _write_table(answers.comparisons, folder / "comparisons")
+    _write_table(answers.saved, folder / "labels_saved")
+    _write_tuning(choice, accuracies, folder / "tuning.csv")
+    said = verdict(study, answers, missing)
+    write_json(folder / "verdict.json", said)
+    first = min(records, key=lambda r: (r.run.variant != study.baseline, r.run.seed, r.run.labels), default=None)
+    before = json.loads((folder / "about.json").read_text()) if (folder / "about.json").is_file() else {}
+    write_json(folder / "about.json", about(study, path, tables, first, before))
+    _write_text(script(bench.runs(choice.tuned)), folder / "commands.sh")
+    _write_locks(first, records, folder)
+    _write_galleries(study, records, folder / "galleries")
+    page.render(folder, study.photographs)
+    sentence: str = said["sentence"]
+    return sentence
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    with atomic(path.with_suffix(".parquet")) as part:
+        pq.write_table(table, part, compression="zstd")
+    with atomic(path.with_suffix(".csv")) as part:
+        pcsv.write_csv(table, part)
+
+
+def _write_text(text: str, path: Path) -> None:
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _write_tuning(choice: Choice, accuracies: dict[str, float], path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "variant": trial.variant,
+            "key": trial.key,
+            "value": trial.value,
+            "labels": trial.run.labels,
+            "seed": trial.run.seed,
+            "val_accuracy": accuracies.get(trial.run.name),
+            "chosen": (trial.variant, trial.key, trial.value) in choice.chosen,
+            "experiment": trial.run.name,
+        }
+        for trial in choice.trials
+    ]
+    if rows:
+        with atomic(path) as part:
+            pcsv.write_csv(pa.Table.from_pylist(rows, TUNING), part)
+
+
+def _write_locks(first: Record | None, records: list[Record], folder: Path) -> None:
+    """params.yaml and dvc.lock of the first run of the baseline, and those of every run in locks.tar.gz."""
+    if first is None:
+        return
+    for name in ("params.yaml", "dvc.lock"):
+        with atomic(folder / name) as part:
+            part.write_bytes(first.files[name])
+    packed = folder / "locks.tar.gz"
+    members = read_members(packed)
+    members |= {f"{r.run.name}/{name}": r.files[name] for r in records for name in ("params.yaml", "dvc.lock")}
+    with atomic(packed) as part:
+        write_members(members, part)
+
+
+def _write_galleries(study: Study, records: list[Record], folder: Path) -> None:
+    """The pictures of each variant's first seed at the largest budget."""
+    if not study.photographs:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for record in records:
+        if record.run.seed == min(study.seeds) and record.run.labels == max(study.budgets):
+            for name in GALLERIES:
+                picture = record.files.get(f"metrics/evaluate/{name}.png")
+                if picture is not None:
+                    with atomic(folder / record.run.variant / f"{name}.png") as part:
+                        part.write_bytes(picture)
+
+
+def read_members(path: Path) -> dict[str, bytes]:
+    """The files of a tar.gz, by name; none where it is not there."""
+    if not path.is_file():
+        return {}
+    with tarfile.open(path, "r:gz") as tar:
+        return {info.name: file.read() for info in tar if (file := tar.extractfile(info)) is not None}
+
+
+def write_members(members: dict[str, bytes], path: Path) -> None:
+    """Write a tar.gz, sorted and without times: the same files give the same bytes."""
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name, data in sorted(members.items()):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))

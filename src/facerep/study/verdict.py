@@ -1,0 +1,130 @@
+"""The verdict in words, by rules that are written down beside it."""
+
+import math
+from typing import Any
+
+import pyarrow as pa
+
+from facerep.study.answers import ALPHA, HELPS, HURTS, NEITHER, Answers
+from facerep.study.config import Study
+from facerep.study.statistics import smallest_p
+
+Row = dict[str, Any]
+
+
+def verdict(study: Study, answers: Answers, missing: int) -> Row:
+    """verdict.json: a sentence on the whole, two on each variant, the rules, and whether runs are wanting.
+
+    What is judged is fine-tuning's accuracy on test, as the mean over the label budgets.
+    """
+    rows = [row for row in _rows(answers.comparisons) if row["measure"] == "accuracy" and row["labels"] is None]
+    judged = {row["variant"]: row for row in rows if row["variant"] != study.baseline}
+    saved = _rows(answers.saved)
+    return {
+        "sentence": _whole(study, judged),
+        "variants": {
+            name: {
+                "word": row["word"],
+                "sentence": _one(study, row),
+                "labels_saved_sentence": _saved(study, [s for s in saved if s["variant"] == name]),
+            }
+            for name, row in judged.items()
+        },
+        "rules": _rules(study, judged),
+        "baseline": study.baseline,
+        "complete": missing == 0,
+        "missing": missing,
+    }
+
+
+def _rows(table: pa.Table) -> list[Row]:
+    rows: list[Row] = table.to_pylist()
+    return rows
+
+
+def _whole(study: Study, judged: dict[str, Row]) -> str:
+    if not judged:
+        return f"There is nothing to hold against {study.baseline} yet."
+    parts = []
+    for word, verb in ((HELPS, "helps"), (HURTS, "hurts")):
+        named = sorted((row for row in judged.values() if row["word"] == word), key=lambda row: -abs(row["difference"]))
+        if named:
+            what = _listed([f"{row['variant']} ({_points(row['difference'])} points)" for row in named])
+            parts.append(f"{what} {verb if len(named) == 1 else verb[:-1]}")
+    unclear = [row for row in judged.values() if row["word"] == NEITHER]
+    if unclear:
+        seeds = min(row["seeds"] for row in unclear)
+        names = _listed([row["variant"] for row in unclear])
+        parts.append(f"for {names} {_seeds(seeds)} {'shows' if seeds == 1 else 'show'} no evidence either way")
+    return f"Against {study.baseline}, fine-tuned with the same labels: " + "; ".join(parts) + "."
+
+
+def _one(study: Study, row: Row) -> str:
+    budgets = "the label budgets" if len(study.budgets) > 1 else f"{min(study.budgets)} labels an identity"
+    text = f"{_points(row['difference'])} points of test accuracy over {budgets}"
+    if row["low"] is None:
+        return f"{text}, from one seed alone, which is no verdict."
+    text += f" (95 % {_points(row['low'])} to {_points(row['high'])}; p = {_p(row['p_holm'])} after Holm)"
+    if row["word"] == NEITHER:
+        seen = f"{_seeds(row['seeds'])} could have seen a difference of {100 * row['detectable']:.1f} points"
+        return f"{text}: {NEITHER} ({seen})."
+    return f"{text}: {row['word']}."
+
+
+def _saved(study: Study, rows: list[Row]) -> str:
+    """At the middle budget, where the baseline's curve goes on to both sides."""
+    if not rows:
+        return ""
+    row = sorted(rows, key=lambda row: row["labels"])[len(rows) // 2 if len(rows) != 2 else 0]
+    budgets = sorted(study.budgets)
+    text = f"With {row['labels']} labels an identity it reaches what {study.baseline} reaches with "
+    text += _labels(row["equal"], budgets)
+    if row["equal_low"] is not None:
+        text += f" (95 % {_labels(row['equal_low'], budgets)} to {_labels(row['equal_high'], budgets)})"
+    return text + "."
+
+
+def _labels(equal: float, budgets: list[int]) -> str:
+    if math.isinf(equal):
+        return f"more than {budgets[-1]}"
+    return f"fewer than {budgets[0]}" if equal == 0 else f"{equal:.1f}"
+
+
+def _rules(study: Study, judged: dict[str, Row]) -> list[str]:
+    seeds, family = min((row["seeds"] for row in judged.values()), default=0), max(1, len(judged))
+    least = min(1.0, smallest_p(seeds) * family)
+    enough = next(n for n in range(2, 64) if smallest_p(n) * family < ALPHA)
+    reach = f"With {_seeds(seeds)} and {family} variants the smallest p after Holm is {_p(least)}" + (
+        f", so that nothing could be called: that takes {enough} seeds." if least >= ALPHA else "."
+    )
+    return [
+        f"A variant {HELPS} (or {HURTS}) when p after Holm's correction is below {ALPHA:g} and the 95 % interval of its "
+        f"difference to {study.baseline} leaves out 0. Else there is {NEITHER}, and the smallest difference is named that "
+        "so many seeds of this spread would have shown in 80 of 100 studies.",
+        "The verdict is on the test accuracy of fine-tuning, as the mean over the label budgets. Each budget, the linear "
+        "probe, nearest neighbours and verification stand beside it in the table, each corrected among themselves.",
+        "Runs are paired by seed: the same photographs to pretrain on, to learn from and to be judged by, in the same "
+        "order. p is of an exact permutation test: the share of all flips of the seeds' signs with so large a difference.",
+        "The interval is that of a hierarchical bootstrap over seeds and test photographs, widened for few seeds "
+        "(Hesterberg 2015).",
+        f"The labels saved are read off the fitted curve of {study.baseline} over the logarithm of labels, between the "
+        "smallest and the largest budget and never beyond.",
+        "Settings that are tuned are chosen on val, each variant by itself on the same grid; test is looked at once.",
+        reach,
+    ]
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed" if number == 1 else f"{number} seeds"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

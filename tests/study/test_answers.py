@@ -1,0 +1,183 @@
+"""From runs to comparisons: against numpy and scipy on the runs' own numbers, and made-up truths that must be found."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from facerep.errors import FacerepError
+from facerep.study.answers import Answers, answer, word_of
+from facerep.study.plan import Run
+from facerep.study.records import Tables
+from facerep.study.verdict import verdict
+from tests.study.runs import records, study, tables
+
+BASE = {2: 0.2, 4: 0.3, 8: 0.4}
+GAIN = {"original": 0.0, "rotated": 0.12, "grayscale": 0.0}
+
+
+def accuracy(run: Run) -> float:
+    return BASE[run.labels] + GAIN[run.variant]
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[Tables, Answers]:
+    of = study()
+    made = tables(of, records(of, accuracy, lambda variant: 0.6 + GAIN[variant]))
+    return made, answer(of, made)
+
+
+def rows_of(answers: Answers, **equal: Any) -> list[dict[str, Any]]:
+    rows = answers.comparisons.to_pylist()
+    return [row for row in rows if all(row[key] == value for key, value in equal.items())]
+
+
+def values(made: Tables, variant: str, labels: int | None, measure: str = "accuracy") -> np.ndarray:
+    rows = [r for r in made["runs"].to_pylist() if r["variant"] == variant and labels in (None, r["labels"])]
+    return np.array([np.mean([r[measure] for r in rows if r["seed"] == seed]) for seed in range(8)])
+
+
+def test_every_row_is_there_the_baseline_first(found: tuple[Tables, Answers]) -> None:
+    keys = [(r["measure"], r["labels"], r["variant"]) for r in found[1].comparisons.to_pylist()]
+    assert keys == [
+        (measure, labels, variant)
+        for measure in ("accuracy", "probe", "knn", "auc", "eer")
+        for labels in ((None, 2, 4, 8) if measure in ("accuracy", "probe", "knn") else (None,))
+        for variant in ("original", "rotated", "grayscale")
+    ]
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "probe", "auc", "eer"])
+@pytest.mark.parametrize("labels", [None, 4])
+def test_a_row_says_of_its_runs_what_numpy_and_scipy_say(
+    found: tuple[Tables, Answers], measure: str, labels: int | None
+) -> None:
+    if measure in ("auc", "eer") and labels is not None:
+        return
+    made, answers = found
+    mine, base = values(made, "rotated", labels, measure), values(made, "original", labels, measure)
+    (row,) = rows_of(answers, measure=measure, labels=labels, variant="rotated")
+    assert row["mean"] == pytest.approx(mine.mean())
+    assert row["sd"] == pytest.approx(mine.std(ddof=1), abs=1e-12)
+    assert row["difference"] == pytest.approx((mine - base).mean())
+    test = stats.permutation_test((mine - base,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert row["p"] == pytest.approx(test.pvalue)
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert (row["better"] > 0.5) == (((mine - base).mean() > 0) == (measure != "eer"))
+
+
+def test_holm_is_over_the_variants_for_the_whole_and_over_variants_and_budgets_for_each(
+    found: tuple[Tables, Answers],
+) -> None:
+    for family, size in ((lambda labels: labels is None, 2), (lambda labels: labels is not None, 6)):
+        rows = [r for r in rows_of(found[1], measure="accuracy") if family(r["labels"]) and r["p"] is not None]
+        assert len(rows) == size
+        ordered = sorted(rows, key=lambda r: r["p"])
+        largest = 0.0
+        for n, row in enumerate(ordered):
+            largest = max(largest, min(1.0, row["p"] * (size - n)))
+            assert row["p_holm"] == pytest.approx(largest)
+
+
+def test_a_true_effect_is_found_and_none_is_not(found: tuple[Tables, Answers]) -> None:
+    (helps,) = rows_of(found[1], measure="accuracy", labels=None, variant="rotated")
+    (neither,) = rows_of(found[1], measure="accuracy", labels=None, variant="grayscale")
+    assert (helps["word"], neither["word"]) == ("helps", "no evidence either way")
+    assert helps["low"] < 0.12 < helps["high"]
+    assert helps["p"] == 2 / 2**8
+    (eer,) = rows_of(found[1], measure="eer", variant="rotated")
+    assert (eer["difference"], eer["word"]) == (pytest.approx(-0.12), "helps")  # less is better
+    assert eer["low"] <= eer["difference"] <= eer["high"] < 0
+
+
+def test_labels_saved_are_read_off_the_baselines_curve(found: tuple[Tables, Answers]) -> None:
+    """Made of 10 points a doubling; 12 points more at 2 labels are worth a doubling and a fifth."""
+    made, answers = found
+    rows = {(r["variant"], r["labels"]): r for r in answers.saved.to_pylist()}
+    means = [values(made, "original", labels).mean() for labels in (2, 4, 8)]
+    expected = 2 ** np.interp(values(made, "rotated", 2).mean(), means, [1, 2, 3])
+    assert rows["rotated", 2]["equal"] == pytest.approx(expected)
+    assert rows["rotated", 2]["saved"] == pytest.approx(expected - 2)
+    assert rows["rotated", 2]["equal_low"] < expected < rows["rotated", 2]["equal_high"]
+    assert rows["rotated", 8]["equal"] == np.inf  # beyond the largest budget: never extrapolated
+    assert len(rows) == 6
+
+
+def test_an_unfinished_study_compares_the_seeds_that_both_have() -> None:
+    of = study()
+    made = [r for r in records(of, accuracy) if r.run.variant != "rotated" or (r.run.seed, r.run.labels) < (3, 8)]
+    answers = answer(of, tables(of, made))
+    assert {r["variant"]: r["seeds"] for r in rows_of(answers, measure="accuracy", labels=None)} == {
+        "original": 8,
+        "rotated": 3,
+        "grayscale": 8,
+    }
+    (row,) = rows_of(answers, measure="accuracy", labels=None, variant="rotated")
+    assert row["word"] == "no evidence either way"  # 2 / 2³ is the least that p can be
+
+
+def test_one_seed_alone_is_no_verdict() -> None:
+    of = study(seeds=[4])
+    answers = answer(of, tables(of, records(of, accuracy)))
+    (row,) = rows_of(answers, measure="accuracy", labels=None, variant="rotated")
+    assert (row["sd"], row["low"], row["p"], row["word"]) == (None, None, 1.0, "no evidence either way")
+    said = verdict(of, answers, 0)
+    assert "one seed alone, which is no verdict" in said["variants"]["rotated"]["sentence"]
+
+
+def test_runs_that_were_not_judged_on_the_same_photographs_are_refused() -> None:
+    of = study(seeds=[0, 1])
+    made = tables(of, records(of, accuracy))
+    keys = made["photographs"]["key"].to_pylist()
+    keys[-1] = "test/p/another"
+    moved = {**made, "photographs": made["photographs"].set_column(3, "key", pa.array(keys))}
+    with pytest.raises(
+        FacerepError, match="with seed 1, grayscale and original were not judged on the same photographs"
+    ):
+        answer(of, moved)
+    nothing = [r for r in records(of, accuracy) if r.run.variant != "original" or r.run.labels != 8]
+    with pytest.raises(FacerepError, match="no seed of original has runs at all budgets"):
+        answer(of, tables(of, nothing))
+
+
+@pytest.mark.parametrize(
+    ("measure", "p_holm", "low", "high", "word"),
+    [
+        ("accuracy", 0.049, 0.01, 0.03, "helps"),
+        ("accuracy", 0.049, -0.03, -0.01, "hurts"),
+        ("eer", 0.049, -0.03, -0.01, "helps"),
+        ("eer", 0.049, 0.01, 0.03, "hurts"),
+        ("accuracy", 0.05, 0.01, 0.03, "no evidence either way"),
+        ("accuracy", 0.01, -0.001, 0.03, "no evidence either way"),
+        ("accuracy", 0.01, None, None, "no evidence either way"),
+    ],
+)
+def test_words_by_their_rule(measure: str, p_holm: float, low: float | None, high: float | None, word: str) -> None:
+    difference = None if low is None or high is None else (low + high) / 2
+    row = {"measure": measure, "p_holm": p_holm, "low": low, "high": high, "difference": difference}
+    assert word_of(row) == word
+
+
+def test_the_verdict_in_words(found: tuple[Tables, Answers]) -> None:
+    said = verdict(study(), found[1], 0)
+    (row,) = rows_of(found[1], measure="accuracy", labels=None, variant="rotated")
+    points = f"{100 * row['difference']:+.1f}"
+    assert said["sentence"] == (
+        f"Against original, fine-tuned with the same labels: rotated ({points} points) helps; for grayscale 8 seeds show "
+        "no evidence either way."
+    )
+    assert said["variants"]["rotated"]["sentence"].startswith(
+        f"{points} points of test accuracy over the label budgets (95 % "
+    )
+    assert said["variants"]["rotated"]["sentence"].endswith("; p = 0.016 after Holm): helps.")  # 2 × 2 / 2⁸
+    assert "8 seeds could have seen a difference of" in said["variants"]["grayscale"]["sentence"]
+    assert said["variants"]["rotated"]["labels_saved_sentence"].startswith(
+        "With 4 labels an identity it reaches what original"
+    )
+    assert (said["complete"], said["missing"]) == (True, 0)
+    assert any("With 8 seeds and 2 variants the smallest p after Holm is 0.016." in rule for rule in said["rules"])
+    few = verdict(study(), answer(study(seeds=[0, 1, 2, 3]), found[0]), 3)
+    assert any("nothing could be called: that takes 7 seeds" in rule for rule in few["rules"])  # 2 × 2 / 2⁷ < 0.05
+    assert not few["complete"]

@@ -1,0 +1,62 @@
+"""A study's YAML: what is refused is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from facerep.errors import FacerepError
+from facerep.study.config import key_in_params, load_study
+from tests.study.runs import ROOT, STUDY
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_our_studies_are_valid_and_named_as_their_files(path: Path) -> None:
+    assert load_study(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"profile": "faces"}, ["profile 'faces'", "demo", "lfw"]),
+        ({"profile": "seed"}, ["profile 'seed'"]),
+        ({"baseline": "none"}, ["baseline 'none'", "original, rotated"]),
+        ({"seeds": []}, ["seeds = []"]),
+        ({"seeds": [0, 0]}, ["seeds", "twice"]),
+        ({"budgets": {0: {}}}, ["budgets"]),
+        ({"name": "Two Words"}, ["name = 'Two Words'"]),
+        ({"variant": {}}, ["unknown key variant", "variants", "budgets"]),
+        ({"variants": {"original": {"about": "a", "pretext": "original"}}}, ["variants"]),
+        (
+            {"variants": {**STUDY["variants"], "more": {"about": "a", "pretext": "rotated", "sets": {}}}},
+            ["unknown key variants.more.sets", "pretext", "set"],
+        ),
+        (
+            {"variants": {**STUDY["variants"], "more": {"about": "a", "pretext": "rotated", "budgets": {5: {}}}}},
+            ["variants.more.budgets", "5 labels"],
+        ),
+        ({"tune": {"seeds": [0], "labels": [3], "grid": {}}}, ["tune.labels", "3 labels"]),
+        ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [1]}}}, ["tune.grid.a.b"]),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], words: list[str]) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | change))
+    with pytest.raises(FacerepError) as refused:
+        load_study(path)
+    text = str(refused.value)
+    assert "\n" not in text
+    for word in (str(path), *words):
+        assert word in text
+
+
+def test_a_study_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FacerepError, match=r"nowhere\.yaml: not there; name a study"):
+        load_study(tmp_path / "nowhere.yaml")
+
+
+def test_keys_of_the_profile_go_without_its_name() -> None:
+    assert key_in_params("finetune.epochs", "lfw") == "lfw.finetune.epochs"
+    assert key_in_params("download.archives[0].url", "lfw") == "lfw.download.archives[0].url"
+    assert key_in_params("threads", "lfw") == "threads"

@@ -1,0 +1,105 @@
+"""results/<study>/ as a whole, from made-up experiments: files, determinism, and what stays when experiments are gone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from facerep.study import report as module
+from facerep.study import work
+from facerep.study.experiments import Experiment
+from facerep.study.records import Record
+from facerep.study.report import read_members, report
+from facerep.study.work import Bench
+from tests.study.runs import STUDY, record, study
+
+FILES = {
+    *(f"{table}.parquet" for table in ("runs", "photographs", "verification", "curves", "comparisons", "labels_saved")),
+    *("runs.csv", "comparisons.csv", "labels_saved.csv", "tuning.csv", "table.md", "index.html"),
+    *("verdict.json", "about.json", "commands.sh", "params.yaml", "dvc.lock", "locks.tar.gz"),
+}
+TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 0.004]}}
+
+
+class Made:
+    """In the place of this repository's experiments: made-up ones, by name."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.records: dict[str, Record] = {}
+        self.bench = bench
+
+    def make(self, runs: Any) -> None:
+        self.records |= {run.name: record(run, 0.2 + 0.05 * run.labels) for run in runs}
+
+    def finished(self) -> dict[str, Experiment]:
+        return {name: Experiment(name, "c" * 40) for name in self.records}
+
+    def files_of(self, commit: str, *paths: str) -> dict[str, bytes]:
+        files = self.records[commit].files
+        return {name: data for name, data in files.items() if name.startswith(paths)}
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
+    bench = Bench(study(seeds=[0, 1], tune=TUNE), tmp_path / "results" / "small")
+    there = Made(bench)
+    monkeypatch.setattr("facerep.study.records.files_of", there.files_of)
+    monkeypatch.setattr(work.experiments, "files_of", there.files_of)
+    monkeypatch.setattr(work.experiments, "finished", there.finished)
+    return there
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_study_from_its_first_run_to_its_results(made: Made, tmp_path: Path) -> None:
+    bench, path = made.bench, tmp_path / "small.yaml"
+    while wanting := bench.choice().wanting:
+        made.make(wanting)
+    made.make(bench.wanting(bench.runs(bench.choice().tuned)))
+    assert not bench.wanting(bench.runs(bench.choice().tuned))
+    sentence = report(bench, path)
+    first = files(bench.results)
+    assert {name for name in first if "/" not in name} >= FILES
+    assert json.loads(first["verdict.json"])["sentence"] == sentence
+    assert sentence in first["index.html"].decode()
+    about = json.loads(first["about.json"])
+    assert about["commits"] == ["c" * 40]
+    assert about["params"]["demo"]["finetune"]["epochs"] == 20
+    assert about["data"]["select"]["labelled_identities"] == 1
+    lines = first["commands.sh"].decode().splitlines()
+    assert len([line for line in lines if line.startswith("dvc exp run --queue --name small-")]) == 18
+    assert len(read_members(bench.results / "locks.tar.gz")) == 2 * 18
+
+    report(bench, path)
+    assert files(bench.results) == first, "the same runs give the same bytes"
+
+    made.records.clear()  # a fresh clone: no experiments, but what was committed
+    assert not bench.wanting(bench.runs(bench.choice().tuned))
+    report(bench, path)
+    assert files(bench.results) == first, "what is committed is enough"
+
+
+def test_an_unfinished_study_says_what_is_wanting(made: Made, tmp_path: Path) -> None:
+    bench = made.bench
+    while wanting := bench.choice().wanting:
+        made.make(wanting)
+    runs = bench.runs(bench.choice().tuned)
+    made.make([run for run in runs if run.seed == 0 or run.variant == "original"])
+    report(bench, tmp_path / "small.yaml")
+    verdict = json.loads((bench.results / "verdict.json").read_text())
+    assert (verdict["complete"], verdict["missing"]) == (False, 6)
+    assert len(bench.wanting(runs)) == 6
+
+
+def test_locks_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    members = {"b/dvc.lock": b"2", "a/params.yaml": b"1"}
+    module.write_members(members, tmp_path / "one.tar.gz")
+    module.write_members(dict(sorted(members.items())), tmp_path / "two.tar.gz")
+    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
+    assert read_members(tmp_path / "one.tar.gz") == members
