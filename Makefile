@@ -1,5 +1,7 @@
 # `make demo` and `make test`: each goes from a fresh clone to done.
 PYTHON ?= python3
+STUDY ?= studies/demo.yaml
+JOBS ?= 1
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
@@ -11,6 +13,9 @@ help:  ## list the targets
 demo: $(VENV)/.installed  ## the whole pipeline on drawn faces, then a table of the results
 	dvc repro
 	python -m facerep.summary
+
+study: $(VENV)/.installed  ## variants × seeds × label budgets, to results/<study>/index.html (STUDY=studies/demo.yaml JOBS=1)
+	python -m facerep.study $(STUDY) --jobs $(JOBS)
 
 test: $(VENV)/.installed  ## lint, types and the everyday tests
 	ruff check .
@@ -33,4 +38,4 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-.PHONY: help demo test test-slow lock
+.PHONY: help demo study test test-slow lock

@@ -87,9 +87,12 @@ def classifier(seed: int = 0, drop_path: float = 0.3, num_labels: int = 4) -> Co
     return ConvNextForImageClassification(micro_config(num_labels=num_labels, drop_path_rate=drop_path))
 
 
-def pretext_model(name: str, seed: int = 0, settings: Pretrain | None = None) -> PretextModel:
+def pretext_model(
+    name: str, seed: int = 0, settings: Pretrain | None = None, identities: int = 0, drop_path: float = 0.0
+) -> PretextModel:
     torch.manual_seed(seed)
-    return PretextModel(ConvNextModel(micro_config()), pretext_named(name, settings or pretraining()).head(16))
+    backbone = ConvNextModel(micro_config(drop_path_rate=drop_path))
+    return PretextModel(backbone, pretext_named(name, settings or pretraining()).head(16, identities))
 
 
 def bits(model: nn.Module) -> dict[str, bytes]:

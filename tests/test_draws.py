@@ -21,9 +21,11 @@ def mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def plain_uniform(seed: int, epoch: int, stream: int, sample: int) -> float:
+def plain_uniform(seed: int, epoch: int, stream: int, sample: int, view: int = 0) -> float:
     """One draw, one number at a time."""
     base = mix(mix((seed * GOLDEN + 1) & MASK) ^ ((epoch * GOLDEN + 2) & MASK))
+    if view:
+        base = mix(base ^ ((view * GOLDEN + 4) & MASK))
     key = mix(base ^ ((stream * GOLDEN + 3) & MASK))
     return (mix(mix((sample * GOLDEN + key) & MASK) ^ key) >> 40) / 2**24
 
@@ -53,6 +55,39 @@ def test_draws_equal_plain_whole_number_arithmetic(seed: int, epoch: int, stream
     got = Draws(seed, epoch).uniform(torch.tensor(samples), stream)
     assert got.dtype == torch.float32
     assert got.tolist() == [plain_uniform(seed, epoch, stream, sample) for sample in samples]
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    epoch=st.integers(0, 10_000),
+    view=st.integers(0, 9),
+    samples=st.lists(st.integers(0, 2**40), min_size=1, max_size=8),
+)
+def test_a_views_draws_equal_plain_whole_number_arithmetic(
+    seed: int, epoch: int, view: int, samples: list[int]
+) -> None:
+    draws = Draws(seed, epoch)
+    before = draws.uniform(torch.tensor(samples), 3).tolist()
+    got = draws.view(view).uniform(torch.tensor(samples), 3).tolist()
+    assert got == [plain_uniform(seed, epoch, 3, sample, view) for sample in samples]
+    assert (got == before) == (view == 0), "the first view is the sample as it is drawn without views"
+    assert draws.uniform(torch.tensor(samples), 3).tolist() == before, "what is asked of another view changes nothing"
+
+
+def test_views_have_nothing_to_do_with_each_other_nor_with_other_seeds_epochs_and_streams() -> None:
+    """Also where view and stream, or view and epoch, change places."""
+    quadruples = [(0, 0, 0, view) for view in range(4)] + [(0, 0, 1, 2), (0, 0, 2, 1), (0, 1, 0, 2), (0, 2, 0, 1)]
+    quadruples += [(1, 0, 0, 2), (2, 0, 0, 1), (4, 4, 4, 4)]
+    values = [Draws(seed, epoch).view(view).uniform(SAMPLES, stream).numpy() for seed, epoch, stream, view in quadruples]
+    assert all(stats.kstest(of_one, "uniform").pvalue > 1e-3 for of_one in values)
+    correlations = np.corrcoef(np.stack(values))[np.triu_indices(len(quadruples), 1)]
+    assert np.abs(correlations).max() < 5 / np.sqrt(len(SAMPLES))
+
+
+def test_a_view_keeps_its_device() -> None:
+    moved = Draws(3, 1, "meta").view(2)
+    assert moved.uniform(torch.arange(4), 0).device.type == "meta"
+    assert torch.equal(moved.on("cpu").uniform(SAMPLES, 0), Draws(3, 1).view(2).uniform(SAMPLES, 0))
 
 
 @given(st.permutations(range(12)), st.integers(1, 12))

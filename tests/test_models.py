@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoImageProcessor,
@@ -24,6 +24,7 @@ from transformers import (
 
 from facerep.errors import FacerepError
 from facerep.models import (
+    HEAD,
     SIZES,
     PretextModel,
     build_backbone,
@@ -31,12 +32,16 @@ from facerep.models import (
     image_processor,
     load_backbone,
     load_classifier,
+    load_pretext_model,
     new_classifier,
     parameter_groups,
+    save_pretext_model,
 )
 from facerep.params import Model
-from facerep.pretexts import pretext_named
+from facerep.pretext import Variant
+from facerep.pretexts import PRETEXTS, pretext_named
 from facerep.transforms import normalize, to_float
+from tests.micro import curves_of, pretext_model, pretraining
 
 NAMES = ["n000002", "n000007", "n000009"]
 # timm's published parameter counts with a head of 1000 classes, and those of the ConvNeXt paper's Table 1 (in millions)
@@ -166,6 +171,58 @@ def test_a_pretext_model_answers_for_every_photograph(name: str, folder: Path, i
         assert answer.turn_logits.shape == (2, 4)
     if "grayscale" in name:
         assert answer.pixels.shape == images.shape
+
+
+@pytest.mark.parametrize("name", [name for name in PRETEXTS if name != "original"])
+def test_a_pretext_model_comes_back_with_its_head_and_its_variant(
+    name: str, images: torch.Tensor, tmp_path: Path
+) -> None:
+    settings = pretraining(color_space="lab", temperature=0.2, loss_weighting="uncertainty", rotations="all")
+    pretext, model = pretext_named(name, settings), pretext_model(name, settings=settings, identities=5).eval()
+    for folder in ("a", "b"):
+        save_pretext_model(model, pretext, tmp_path / folder)
+    found = load_pretext_model(tmp_path / "a")
+    assert found is not None
+    again, loaded = found
+    assert (again.name, again.variant) == (name, Variant.of(settings))
+    assert again.asked == pretext.asked
+    assert not loaded.training
+    assert_same(loaded, model)
+    with torch.no_grad():
+        said, expected = loaded(images), model(images)
+    for got, known in zip(said, expected, strict=True):
+        assert (got is None) == (known is None)
+        assert got is None or torch.equal(got, known)
+    assert curves_of(tmp_path / "a") == curves_of(tmp_path / "b"), "the same weights are the same bytes"
+    # what else reads the folder sees a backbone and nothing more
+    assert_same(AutoModel.from_pretrained(tmp_path / "a"), model.backbone)
+
+
+def test_the_head_knows_as_many_names_as_it_was_trained_with(images: torch.Tensor, tmp_path: Path) -> None:
+    for identities in (2, 9):
+        model = pretext_model("supervised", identities=identities)
+        save_pretext_model(model, pretext_named("supervised"), tmp_path / str(identities))
+        found = load_pretext_model(tmp_path / str(identities))
+        assert found is not None
+        assert found[1](images).name_logits.shape == (2, identities)
+
+
+def test_a_head_that_was_saved_before_there_was_a_temperature_loads_with_the_default(tmp_path: Path) -> None:
+    """Models that are published already name the fields that there were then."""
+    model = pretext_model("rotated")
+    save_pretext_model(model, pretext_named("rotated"), tmp_path)
+    about = {"name": "rotated", "rotations": "all", "color_space": "rgb", "reconstruction_loss": "l2"}
+    about |= {"loss_weighting": "fixed", "reconstruction_weight": 1.0}  # type: ignore[dict-item]
+    save_file(dict(model.head.state_dict()), tmp_path / HEAD, {"pretext": json.dumps(about)})
+    found = load_pretext_model(tmp_path)
+    assert found is not None
+    assert found[0].variant == Variant(rotations="all")
+
+
+def test_the_baseline_leaves_no_head(tmp_path: Path) -> None:
+    save_pretext_model(pretext_model("original"), pretext_named("original"), tmp_path)
+    assert load_pretext_model(tmp_path) is None
+    assert not (tmp_path / HEAD).exists()
 
 
 def test_biases_norms_and_layer_scales_do_not_decay(folder: Path) -> None:

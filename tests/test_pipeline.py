@@ -18,7 +18,7 @@ EXPECTED = {
     "crop": {"params": ["demo.crop"], "data": ["data/raw"], "outs": ["data/faces", "metrics/crop.json"]},
     "select": {
         "params": ["seed", "demo.select"],
-        "data": ["data/faces/index.parquet"],
+        "data": ["data/faces"],
         "outs": ["data/selection.parquet", "metrics/select.json"],
     },
     "pretrain": {

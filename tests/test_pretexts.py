@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from facerep.errors import FacerepError
 from facerep.heads import Answer, PixelDecoder, PretextHead
 from facerep.models import parameter_groups
 from facerep.pixels import FacePixels
 from facerep.pretext import Pretext, Truth, Variant
-from facerep.pretexts import PRETEXTS, pretext_named
+from facerep.pretexts import PRETEXTS, nearest_view, other_view, pretext_named
 from facerep.pretrain import PretextTask
 from facerep.selection import read_selection
 from tests.micro import pretext_model, pretraining, run
@@ -228,6 +230,8 @@ def test_metrics_tell_the_fields_of_the_variant_that_the_pretext_asks_for() -> N
     assert both.asked == turns | pixels | {"loss_weighting": "fixed", "reconstruction_weight": 0.5}
     learned = variant("rotated_grayscale", **given, loss_weighting="uncertainty")
     assert learned.asked == turns | pixels | {"loss_weighting": "uncertainty"}
+    assert variant("simclr", **given, temperature=0.2).asked == {"temperature": 0.2}
+    assert variant("supervised", **given, temperature=0.2).asked == {}
 
 
 def test_learned_weights_make_the_pixels_loss_the_likelihood_of_a_gaussian(
@@ -361,6 +365,135 @@ def test_the_head_answers_what_is_asked_and_in_the_right_shapes(name: str, space
     shape = (2, 3 if space == "rgb" else 2, 64, 64)
     assert (None if said.turn_logits is None else said.turn_logits.shape) == ((2, 4) if pretext.asks_turns else None)
     assert (None if said.pixels is None else said.pixels.shape) == (shape if pretext.asks_pixels else None)
+
+
+# SimCLR and the upper reference
+
+
+def some_projections(photographs: int, width: int, seed: int) -> torch.Tensor:
+    """Of two views of each photograph, of any length."""
+    draw = torch.Generator().manual_seed(seed)
+    lengths = torch.rand(2 * photographs, 1, generator=draw) * 10 + 0.1
+    return torch.randn(2 * photographs, width, generator=draw) * lengths
+
+
+def slow_similarity(a: list[float], b: list[float]) -> float:
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def slow_nt_xent(first: list[list[float]], second: list[list[float]], temperature: float) -> float:
+    """Chen et al. 2020, section 2.1: equation 1 for both orders of each positive pair, and the mean over all of these."""
+    views = [view for pair in zip(first, second, strict=True) for view in pair]  # 2k-1 and 2k are of one photograph
+    total = 0.0
+    for i, view in enumerate(views):
+        positive, others = 0.0, 0.0
+        for k, other in enumerate(views):
+            if k == i:
+                continue
+            part = math.exp(slow_similarity(view, other) / temperature)
+            others += part
+            positive += part if k // 2 == i // 2 else 0.0
+        total -= math.log(positive / others)
+    return total / len(views)
+
+
+PROJECTIONS = st.builds(some_projections, st.integers(1, 6), st.integers(2, 5), st.integers(0, 1000))
+
+
+@given(PROJECTIONS, st.sampled_from([0.07, 0.5, 2.0]))
+def test_simclrs_loss_is_nt_xent_by_a_double_loop(projections: torch.Tensor, temperature: float) -> None:
+    pretext = variant("simclr", temperature=temperature)
+    losses = pretext.losses(Answer(projections=projections), Truth())
+    first, second = projections.double().chunk(2)
+    expected = slow_nt_xent(first.tolist(), second.tolist(), temperature)
+    assert losses.dtype == torch.float32
+    assert losses.tolist() == pytest.approx([expected] * len(projections), rel=1e-4, abs=1e-5)
+
+
+@given(PROJECTIONS, st.randoms(use_true_random=False))
+def test_simclr_does_not_look_at_the_order_of_the_photographs_but_at_which_views_are_one(
+    projections: torch.Tensor, shuffle: object
+) -> None:
+    order = list(range(len(projections) // 2))
+    shuffle.shuffle(order)  # type: ignore[attr-defined]
+    moved = torch.cat([part[order] for part in projections.chunk(2)])
+    pretext = pretext_named("simclr")
+    loss = float(pretext.losses(Answer(projections=projections), Truth())[0])
+    assert float(pretext.losses(Answer(projections=moved), Truth())[0]) == pytest.approx(loss, rel=1e-5, abs=1e-6)
+    swapped = torch.cat(projections.chunk(2)[::-1])
+    assert float(pretext.losses(Answer(projections=swapped), Truth())[0]) == pytest.approx(loss, rel=1e-5, abs=1e-6)
+    if len(order) > 1:
+        rolled = torch.cat([projections[: len(order)], projections[len(order) :].roll(1, 0)])
+        assert float(pretext.losses(Answer(projections=rolled), Truth())[0]) != pytest.approx(loss, rel=1e-3)
+
+
+@given(PROJECTIONS)
+def test_simclrs_accuracy_is_a_plain_search_for_the_most_similar_view(projections: torch.Tensor) -> None:
+    views, half = projections.double().tolist(), len(projections) // 2
+    found = []
+    for i, view in enumerate(views):
+        found.append(max((j for j in range(len(views)) if j != i), key=lambda j: slow_similarity(view, views[j])))  # noqa: B023
+    assert nearest_view(projections).tolist() == found
+    partners = [i + half if i < half else i - half for i in range(len(views))]
+    assert other_view(len(views)).tolist() == partners
+    scores = pretext_named("simclr").scores(Answer(projections=projections), Truth())
+    assert set(scores) == {"accuracy"}
+    assert scores["accuracy"].dtype == torch.float32
+    assert scores["accuracy"].tolist() == [float(a == b) for a, b in zip(found, partners, strict=True)]
+
+
+def test_simclr_rewards_views_of_one_photograph_that_agree() -> None:
+    """The paper's aim by hand: four orthogonal photographs, once with equal views, once with another's."""
+    pretext, views = variant("simclr", temperature=0.1), torch.eye(4)
+    told = Answer(projections=torch.cat([views, 3 * views]))
+    mistaken = Answer(projections=torch.cat([views, views.roll(1, 0)]))
+    # one positive of similarity 1 against six negatives of similarity 0
+    assert float(pretext.losses(told, Truth())[0]) == pytest.approx(math.log(1 + 6 * math.exp(-10)), rel=1e-3)
+    # the positive has similarity 0, one negative 1, five 0
+    assert float(pretext.losses(mistaken, Truth())[0]) == pytest.approx(math.log(6 + math.exp(10)), rel=1e-5)
+    assert pretext.scores(told, Truth())["accuracy"].tolist() == [1.0] * 8
+    assert pretext.scores(mistaken, Truth())["accuracy"].tolist() == [0.0] * 8
+
+
+def test_simclr_is_computed_in_fp32_whatever_the_network_says_it_in() -> None:
+    projections, pretext = some_projections(4, 5, 1).bfloat16(), pretext_named("simclr")
+    assert torch.equal(
+        pretext.losses(Answer(projections=projections), Truth()),
+        pretext.losses(Answer(projections=projections.float()), Truth()),
+    )
+    assert torch.equal(nearest_view(projections), nearest_view(projections.float()))
+
+
+def test_simclr_and_supervised_show_the_photographs_as_they_are(images: torch.Tensor, turns: torch.Tensor) -> None:
+    names = torch.tensor([3, 0, 2, 2, 1])
+    for name, views in (("simclr", 2), ("supervised", 1)):
+        pretext = variant(name, rotations="all", color_space="lab")  # which say nothing to these
+        assert pretext.trains
+        assert (pretext.name, pretext.asks_turns, pretext.asks_pixels, pretext.views) == (name, False, False, views)
+        given_images, truth = pretext.batch(images, turns, names)
+        assert np.allclose(given_images.numpy(), (images.numpy() - MEAN) / STD, atol=1e-5)
+        told = {part: value.tolist() for part, value in truth._asdict().items() if value is not None}
+        assert told == ({"names": names.tolist()} if name == "supervised" else {})
+    assert [name for name in PRETEXTS if pretext_named(name).asks_names] == ["supervised"]
+
+
+def test_supervised_is_torchs_cross_entropy_of_plain_logits() -> None:
+    logits = torch.randn(7, 9, generator=torch.Generator().manual_seed(5)) * 3
+    names = torch.tensor([0, 8, 3, 3, 1, 7, 2])
+    logits[2, 3], logits[5, 7] = 20, 30  # two that are right for sure
+    pretext = variant("supervised", temperature=0.1)
+    losses = pretext.losses(Answer(name_logits=logits), Truth(names=names))
+    assert losses.dtype == torch.float32
+    assert losses.tolist() == pytest.approx(
+        [slow_cross_entropy(row, int(name)) for row, name in zip(logits.double().numpy(), names, strict=True)], abs=1e-5
+    )
+    assert float(losses.mean()) == pytest.approx(float(torch.nn.CrossEntropyLoss()(logits, names)))
+    scores = pretext.scores(Answer(name_logits=logits), Truth(names=names))
+    said = [row.index(max(row)) for row in logits.tolist()]
+    assert set(scores) == {"accuracy"}
+    assert scores["accuracy"].tolist() == [float(a == b) for a, b in zip(said, names.tolist(), strict=True)]
+    assert 2 <= sum(scores["accuracy"].tolist()) < 7
 
 
 def test_the_weights_have_the_names_that_published_models_have() -> None:

@@ -16,6 +16,7 @@ from facerep.transforms import (
     BRIGHTNESS,
     CONTRAST,
     FLIP,
+    GREY,
     LEFT,
     SATURATION,
     TOP,
@@ -24,6 +25,7 @@ from facerep.transforms import (
     denormalize,
     grayscale,
     normalize,
+    random_grayscale,
     to_float,
     turn,
 )
@@ -217,3 +219,24 @@ def test_color_jitter_draws_each_factor_for_itself_from_the_whole_range() -> Non
 def test_no_jitter_is_the_photographs_themselves() -> None:
     images = to_float(photographs(2, 4))
     assert color_jitter(images, torch.arange(2), Draws(0, 0), 0.0) is images
+
+
+@given(share=st.sampled_from([0.0, 0.2, 0.5, 1.0]), seed=st.integers(0, 1000))
+def test_random_grayscale_is_the_grey_photograph_or_the_very_same_one(share: float, seed: int) -> None:
+    images, samples, draws = to_float(photographs(8, 5, seed)), torch.arange(40, 48), Draws(seed, 1)
+    got = random_grayscale(images, samples, draws, share)
+    for n in range(8):
+        red, green, blue = images[n].double()
+        grey = float(draws.uniform(samples, GREY)[n]) < share
+        luma = 0.2989 * red + 0.587 * green + 0.114 * blue
+        assert torch.allclose(got[n].double(), luma.expand(3, -1, -1), atol=1e-6) == grey
+        assert torch.equal(got[n], images[n]) == (not grey)
+        assert torch.equal(random_grayscale(images[n : n + 1], samples[n : n + 1], draws, share)[0], got[n])
+
+
+def test_a_drawn_share_is_grey_whatever_else_is_drawn() -> None:
+    images, samples = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(4000, -1, -1, -1), torch.arange(4000)
+    grey = (random_grayscale(images, samples, Draws(5, 2), 0.2)[:, 1, 0, 0] > 0).float()
+    assert float(grey.mean()) == pytest.approx(0.2, abs=0.02)  # its standard deviation is 0.006
+    others = [Draws(5, 2).uniform(samples, stream) for stream in range(GREY)]
+    assert torch.corrcoef(torch.stack([grey, *others]))[0, 1:].abs().max() < 0.06

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from facerep.errors import FacerepError
 from facerep.study.config import load_study
+from facerep.study.readme import insert
 from facerep.study.report import report
 from facerep.study.work import Bench, Share
 
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, default=Path("results"), help="the folder above <study>/ (default: results)"
     )
+    parser.add_argument("--readme", type=Path, help="a Markdown file to put the results into, between two comments")
     arguments = parser.parse_args()
     study = load_study(arguments.study)
     bench = Bench(study, arguments.results / study.name)
@@ -38,6 +40,8 @@ def main() -> None:
             raise FacerepError(f"--variants {unknown[0]}: none of {', '.join(study.variants)}.")
         bench.work(arguments.jobs, Share(arguments.seeds, arguments.variants))
     print(report(bench, arguments.study))
+    if arguments.readme:
+        insert(arguments.readme, bench.results)
     print(f"See {bench.results / 'index.html'}")
 
 
