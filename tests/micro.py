@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
@@ -23,12 +24,13 @@ from facerep.errors import FacerepError
 from facerep.files import write_json
 from facerep.finetune import IdentityTask
 from facerep.models import PretextModel
-from facerep.params import Finetune, Pretrain
+from facerep.params import Evaluate, Finetune, Pretrain
 from facerep.pixels import Batch, FacePixels
 from facerep.places import Folder
 from facerep.pretexts import pretext_named
 from facerep.pretrain import PretextTask
 from facerep.runtime import Runtime
+from facerep.scores import Split
 from facerep.selection import read_selection
 from facerep.states import Store
 from facerep.training import fit
@@ -76,6 +78,11 @@ def finetuning(**changes: Any) -> Finetune:
 
 def pretraining(**changes: Any) -> Pretrain:
     return Pretrain(**(COMMON | PRETEXT | changes))
+
+
+def evaluating(**changes: Any) -> Evaluate:
+    settings: dict[str, Any] = {"probe_labels": [1, 2], "knn_neighbours": 3, "bootstrap": 100}
+    return Evaluate(**(settings | {"verification_pairs": 1000, "verification_bootstrap": 20} | changes))
 
 
 def micro_config(**more: Any) -> ConvNextConfig:
@@ -128,6 +135,19 @@ def splits_of(data: Path, **sizes: int) -> Splits:
     for split, size in (sizes or {"train": 16, "val": 8, "test": 8}).items():
         splits[split] = FacePixels(data / "faces", rows_of(data, sum(map(len, splits.values())), size), 32, 64)
     return splits
+
+
+def judged(data: Path, noise: float = 0.8, width: int = 6, seed: int = 0) -> dict[str, Split]:
+    """The labelled faces, 32 px, with features that are blurred identities: what `evaluate` judges by."""
+    draw, out = np.random.default_rng(seed), {}
+    centres = draw.normal(size=(4, width))
+    for role in ("train", "val", "test"):
+        rows = read_selection(data / "selection.parquet", role)
+        pixels = FacePixels(data / "faces", rows, 32)
+        labels = pixels.labels.numpy()
+        features = (centres[labels] + noise * draw.normal(size=(len(labels), width))).astype(np.float32)
+        out[role] = Split(pixels, rows["key"].to_pylist(), rows["identity"].to_pylist(), features, labels)
+    return out
 
 
 def task_of(settings: Finetune, splits: Splits) -> IdentityTask:

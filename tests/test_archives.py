@@ -245,6 +245,20 @@ def test_a_folder_of_identities_goes_under_its_own_name_sorted(tmp_path: Path) -
     ]
 
 
+def test_a_folder_goes_under_the_name_that_it_is_given(tmp_path: Path) -> None:
+    folder = faces(tmp_path / "photos", "b.jpg", "deep/a.jpg")
+    write_folder_tar(folder, tmp_path / "x.tar", "unlabelled")
+    assert list(read_members(tmp_path / "x.tar")) == [
+        ("unlabelled/b.jpg", b"b.jpg"),
+        ("unlabelled/deep/a.jpg", b"deep/a.jpg"),
+    ]
+    write_folder_tar(faces(tmp_path / "unlabelled", "b.jpg", "deep/a.jpg"), tmp_path / "y.tar")
+    assert (tmp_path / "x.tar").read_bytes() == (tmp_path / "y.tar").read_bytes(), "as if it were called so"
+    split = faces(tmp_path / "vgg", "test/b/1.jpg", "train/a/1.jpg")
+    write_folder_tar(split, tmp_path / "z.tar", "unlabelled")
+    assert [m.name for m in read_members(tmp_path / "z.tar")] == ["test/b/1.jpg", "train/a/1.jpg"]
+
+
 def test_a_folder_with_splits_keeps_its_levels_and_bytes(tmp_path: Path) -> None:
     names = ["bb_landmark/loose_bb_train.csv", "test/b/1.jpg", "train/a/1.jpg"]
     write_folder_tar(faces(tmp_path / "vgg", *names), tmp_path / "x.tar")

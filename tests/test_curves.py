@@ -96,6 +96,32 @@ def test_the_report_is_of_the_epoch_that_was_kept(splits: dict[str, FacePixels],
     assert "A title" in (tmp_path / "curves.svg").read_text()
 
 
+SPARSE: History = [row if row["epoch"] != 2 else {k: v for k, v in row.items() if "val" not in k} for row in HISTORY]
+
+
+def test_an_epoch_that_was_not_scored_leaves_a_gap_in_vals_tables_alone(tmp_path: Path) -> None:
+    with Curves(tmp_path / "curves") as live:
+        for row in SPARSE:
+            live.add(row)
+    tables = tmp_path / "curves" / "plots" / "metrics"
+    assert table(tables / "val" / "loss.tsv") == [(1, 1.75), (3, 1.5)]
+    assert table(tables / "train" / "loss.tsv") == [(1, 1.5), (2, 1.25), (3, 1.0)]
+    assert table(tables / "learning_rate.tsv") == [(1, 0.002), (2, 0.001), (3, 0.0)]
+
+
+@pytest.mark.parametrize("best", [1, 3])
+def test_the_report_of_a_run_that_was_scored_now_and_then(
+    best: int, splits: dict[str, FacePixels], tmp_path: Path
+) -> None:
+    metrics = report(Fit(SPARSE, best, {}), splits, tmp_path, "A title")
+    assert (metrics["epochs"], metrics["best_epoch"]) == (3, best)
+    kept = SPARSE[best - 1]
+    assert metrics["val"] == {"photographs": 6, "loss": kept["val/loss"], "accuracy": kept["val/accuracy"]}
+    assert metrics["train"] == {"photographs": 10, "loss": kept["train/loss"], "accuracy": kept["train/accuracy"]}
+    assert json.loads((tmp_path / "curves.json").read_text()) == SPARSE
+    assert f"kept: epoch {best}, {kept['val/loss']:.3g}" in (tmp_path / "curves.svg").read_text()
+
+
 def test_splits_whose_names_begin_alike_are_not_mixed_up(splits: dict[str, FacePixels], tmp_path: Path) -> None:
     history = [row | {"val2/loss": 9.0} for row in HISTORY]
     metrics = report(Fit(history, 1, {}), {"val": splits["val"], "val2": splits["train"]}, tmp_path, "")

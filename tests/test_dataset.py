@@ -138,6 +138,12 @@ def test_unknown_words_are_named(data_folder: Path, version: str, role: str | No
         FaceDataset(data_folder, version, role=role)
 
 
+@pytest.mark.parametrize("version", ["simclr", "supervised"])
+def test_a_pretext_that_is_no_version_is_named_with_those_that_are(data_folder: Path, version: str) -> None:
+    with pytest.raises(FacerepError, match=f"'{version}'.*original, rotated, grayscale, rotated_grayscale"):
+        FaceDataset(data_folder, version)[0]
+
+
 def test_a_folder_without_faces_is_named(tmp_path: Path) -> None:
     with pytest.raises(FacerepError, match=f"{tmp_path}.*not there"):
         FaceDataset(tmp_path, "rotated")

@@ -182,6 +182,24 @@ def test_a_local_folder_is_packed(tmp_path: Path) -> None:
     assert get(str(tmp_path / "friends")) == first
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"), [("unlabelled.tar", "unlabelled"), ("unlabelled", "unlabelled"), ("a.b.tar", "a.b")]
+)
+def test_a_local_folder_is_packed_under_the_name_that_it_is_given(name: str, folder: str, tmp_path: Path) -> None:
+    """So that photographs without labels come to lie below `unlabelled`, whatever their folder is called."""
+    for file in ("IMG_1.jpg", "2019/IMG_1.jpg"):
+        (tmp_path / "holiday" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "holiday" / file).write_bytes(file.encode())
+    metrics = download(Download(archives=[Archive(url="../holiday", name=name)]), "data/raw")
+    assert (metrics["files"], metrics["archives"][0]["name"], metrics["archives"][0]["scheme"]) == (1, name, "file")
+    assert list(raw()) == [name]
+    with tarfile.open(Path("data/raw") / name) as tar:
+        assert tar.getnames() == [f"{folder}/2019/IMG_1.jpg", f"{folder}/IMG_1.jpg"]
+        member = tar.extractfile(f"{folder}/2019/IMG_1.jpg")
+        assert member is not None
+        assert member.read() == b"2019/IMG_1.jpg"
+
+
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A file system of 1 MiB where the scratch folder will be."""

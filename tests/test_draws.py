@@ -78,7 +78,9 @@ def test_views_have_nothing_to_do_with_each_other_nor_with_other_seeds_epochs_an
     """Also where view and stream, or view and epoch, change places."""
     quadruples = [(0, 0, 0, view) for view in range(4)] + [(0, 0, 1, 2), (0, 0, 2, 1), (0, 1, 0, 2), (0, 2, 0, 1)]
     quadruples += [(1, 0, 0, 2), (2, 0, 0, 1), (4, 4, 4, 4)]
-    values = [Draws(seed, epoch).view(view).uniform(SAMPLES, stream).numpy() for seed, epoch, stream, view in quadruples]
+    values = [
+        Draws(seed, epoch).view(view).uniform(SAMPLES, stream).numpy() for seed, epoch, stream, view in quadruples
+    ]
     assert all(stats.kstest(of_one, "uniform").pvalue > 1e-3 for of_one in values)
     correlations = np.corrcoef(np.stack(values))[np.triu_indices(len(quadruples), 1)]
     assert np.abs(correlations).max() < 5 / np.sqrt(len(SAMPLES))

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from PIL import Image
 
-from facerep.drawing import shortened, spread
+from facerep.drawing import VERMILION, shortened, spread
 from facerep.figures import draw_confusions, draw_curves, draw_label_curve, draw_roc, most_confused
 
 HISTORY = [
@@ -103,6 +105,37 @@ def test_curves_name_every_measure_split_and_best_epoch(tmp_path: Path) -> None:
     assert not any("learning" in text for text in said)
     draw_curves(HISTORY, tmp_path / "b.svg", "pretrain", best_epoch=3)
     assert {"kept: epoch 3, 1.6", "kept: epoch 3, 0.7"} <= set(texts(tmp_path / "b.svg"))
+
+
+@pytest.mark.parametrize("scored", [[3], [1, 3], [2]])
+def test_curves_draw_the_epochs_that_were_scored_and_a_dot_for_a_single_one(
+    scored: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Points are told by what matplotlib is given; epochs that were not scored are no zeros and no gaps in a line."""
+    lines: list[tuple[list[float], list[float], str]] = []
+    plot = Axes.plot
+
+    def noted(self: Axes, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("color") == VERMILION and "linestyle" in kwargs:  # val's line, not the dot of the kept epoch
+            lines.append((list(args[0]), list(args[1]), kwargs.get("marker", "")))
+        return plot(self, *args, **kwargs)
+
+    monkeypatch.setattr(Axes, "plot", noted)
+    history = [
+        {key: value for key, value in row.items() if not key.startswith("val/") or row["epoch"] in scored}
+        for row in HISTORY
+    ]
+    draw_curves(history, tmp_path / "a.svg", "pretrain", best_epoch=scored[-1])
+    mark = "o" if len(scored) == 1 else ""
+    assert lines == [
+        ([float(n) for n in scored], [HISTORY[n - 1][f"val/{measure}"] for n in scored], mark)
+        for measure in ("loss", "accuracy")
+    ]
+    said = texts(tmp_path / "a.svg")
+    kept = HISTORY[scored[-1] - 1]
+    assert f"kept: epoch {scored[-1]}, {kept['val/loss']:.3g}" in said
+    assert f"kept: epoch {scored[-1]}, {kept['val/accuracy']:.3g}" in said
+    assert said.count("val") == said.count("train") == 2
 
 
 def test_roc_says_its_numbers(tmp_path: Path) -> None:

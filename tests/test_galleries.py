@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facerep.galleries import draw_neighbours, draw_reconstructions, draw_turns
+from facerep.drawing import BLUE, INK, VERMILION
+from facerep.galleries import draw_nearest, draw_neighbours, draw_reconstructions, draw_turns
 
 
 def noise(count: int, side: int, seed: int = 0) -> np.ndarray:
@@ -32,6 +33,12 @@ def where(page: np.ndarray, image: np.ndarray, factor: int) -> tuple[int, int]:
 
 def texts(path: Path) -> list[str]:
     return [unescape(text) for text in re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8"))]
+
+
+def colors_of(path: Path) -> list[tuple[str, str]]:
+    """Each text of an SVG and the colour that it is written in."""
+    found = re.findall(r'<!-- (.*?) -->\s*<g style="fill: (#[0-9a-f]{6})', path.read_text(encoding="utf-8"))
+    return [(unescape(text), color.upper()) for text, color in found]
 
 
 @pytest.mark.parametrize(("side", "factor"), [(64, 2), (32, 4), (50, 2), (224, 1)])
@@ -70,6 +77,54 @@ def test_no_wrong_neighbours_is_a_picture_too(tmp_path: Path) -> None:
     assert "No wrong neighbours" in texts(tmp_path / "a.svg")
 
 
+def test_a_neighbour_of_the_same_name_is_blue_and_another_red(tmp_path: Path) -> None:
+    faces = noise(4, 32)
+    asked, given = ["ann", "bob", "cy", "dee"], ["ann", "eve", "cy", "dan"]
+    draw_neighbours(
+        faces, faces, asked, given, [0.9] * 4, tmp_path / "a.svg", title="Some pairs", what="left and right"
+    )
+    names = [(name, color) for name, color in colors_of(tmp_path / "a.svg") if name in asked + given]
+    second = {"ann": BLUE, "eve": VERMILION, "cy": BLUE, "dan": VERMILION}
+    assert names == [
+        pair for one, other in zip(asked, given, strict=True) for pair in ((one, INK), (other, second[other]))
+    ]
+    said = texts(tmp_path / "a.svg")
+    assert {"Some pairs", "left and right"} <= set(said)
+    assert not {"Nearest wrong neighbours", "left: a test photograph; right: its nearest training photograph"} & set(
+        said
+    )
+
+
+def test_a_sheet_without_pairs_says_what_it_is_told_to(tmp_path: Path) -> None:
+    none = np.zeros((0, 32, 32, 3), np.uint8)
+    draw_neighbours(none, none, [], [], [], tmp_path / "a.svg", title="Some pairs", none="No pairs at all")
+    said = texts(tmp_path / "a.svg")
+    assert "No pairs at all" in said
+    assert "Some pairs" not in said
+
+
+@pytest.mark.parametrize(("side", "factor"), [(64, 1), (32, 2), (16, 4)])
+def test_the_nearest_stand_in_their_order_behind_their_query(side: int, factor: int, tmp_path: Path) -> None:
+    queries, neighbours = noise(3, side), noise(12, side, seed=1).reshape(3, 4, side, side, 3)
+    right = np.array([[True, False, True, True], [False] * 4, [True] * 4])
+    draw_nearest(queries, neighbours, right, tmp_path / "a.png")
+    page = page_of(tmp_path / "a.png")
+    tops = []
+    for row, query in enumerate(queries):
+        places = [where(page, image, factor) for image in (query, *neighbours[row])]
+        assert len({top for top, _ in places}) == 1
+        assert [left for _, left in places] == sorted(left for _, left in places)
+        tops.append(places[0][0])
+    assert tops == sorted(tops)
+    assert (page[[0, -1]] == 255).all()
+    assert (page[:, [0, -1]] == 255).all()
+    draw_nearest(queries, neighbours, right, tmp_path / "a.svg")
+    colors = colors_of(tmp_path / "a.svg")
+    assert texts(tmp_path / "a.svg")[0] == "Nearest neighbours: 7 of 12 right"
+    marks = [(text, color) for text, color in colors if text in "✓✗"]
+    assert marks == [("✓", BLUE) if hit else ("✗", VERMILION) for hit in right.flatten()]
+
+
 def test_turns_tell_right_from_wrong_in_words(tmp_path: Path) -> None:
     faces = noise(6, 64)
     predicted, true = np.array([0, 1, 2, 3, 0, 2]), np.array([0, 1, 2, 3, 3, 1])
@@ -90,6 +145,7 @@ def test_same_inputs_same_bytes(tmp_path: Path, kind: str) -> None:
         draw_reconstructions(faces, faces, faces, tmp_path / f"{name}1.{kind}")
         draw_neighbours(faces, faces, ["x"] * 3, ["y"] * 3, [1, 0.5, 0.2], tmp_path / f"{name}2.{kind}")
         draw_turns(faces, turns, turns, tmp_path / f"{name}3.{kind}")
-    for n in (1, 2, 3):
+        draw_nearest(faces, faces[:, None], turns[:, None] > 0, tmp_path / f"{name}4.{kind}")
+    for n in (1, 2, 3, 4):
         assert (tmp_path / f"a{n}.{kind}").read_bytes() == (tmp_path / f"b{n}.{kind}").read_bytes()
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 8

@@ -73,6 +73,17 @@ def test_a_stage_is_what_we_say(stages: dict, name: str) -> None:
         assert not out.persist
 
 
+def test_labels_are_counted_by_the_stages_after_pretraining_alone(stages: dict) -> None:
+    """So that one selection and one pretrained model serve every budget: as DVC itself reads what they depend on."""
+    values = {
+        name: repr([dep.read_params() for dep in stage.deps if hasattr(dep, "params")])
+        for name, stage in stages.items()
+    }
+    assert [name for name in STAGES if "'labels_per_identity'" in values[name]] == ["finetune"]
+    assert [name for name in STAGES if "'probe_labels'" in values[name]] == ["evaluate"]
+    assert "'score_every'" in values["pretrain"], "this looks inside the blocks"
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_code_that_it_imports(stages: dict, name: str) -> None:
     code = {dep.def_path for dep in stages[name].deps if dep.def_path.endswith((".py", ".c"))}

@@ -433,7 +433,7 @@ def test_simclrs_accuracy_is_a_plain_search_for_the_most_similar_view(projection
     views, half = projections.double().tolist(), len(projections) // 2
     found = []
     for i, view in enumerate(views):
-        found.append(max((j for j in range(len(views)) if j != i), key=lambda j: slow_similarity(view, views[j])))  # noqa: B023
+        found.append(max((j for j in range(len(views)) if j != i), key=lambda j: slow_similarity(view, views[j])))
     assert nearest_view(projections).tolist() == found
     partners = [i + half if i < half else i - half for i in range(len(views))]
     assert other_view(len(views)).tolist() == partners

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cosine_similarity, cross_entropy
 
 from facerep.batches import EpochBatches, Share
 from facerep.convnext import SampleDropPath
@@ -19,9 +20,12 @@ from facerep.models import freeze
 from facerep.pixels import Batch, FacePixels
 from facerep.places import Folder
 from facerep.pretexts import pretext_named
-from facerep.pretrain import PretextTask
+from facerep.pretrain import PretextTask, hold_out_photographs, name_identities
 from facerep.selection import read_selection
 from facerep.states import Store
+from facerep.tasks import views
+from facerep.transforms import normalize
+from tests.conftest import Face, write_faces
 from tests.micro import (
     RUNTIME,
     Splits,
@@ -159,6 +163,68 @@ def test_what_a_sample_meets_depends_on_seed_epoch_and_sample_alone(splits: Spli
     assert met["a"] == met["b"] == met["c"]
     assert len(set(met["a"].values())) == 3 * 16, "another epoch and another sample meet something else"
     assert not set(met["a"].values()) & set(met["d"].values()), "and so does another seed"
+
+
+class NotingViews(PretextTask):
+    """Notes what each view of each photograph meets: its pixels and which blocks it takes."""
+
+    def __init__(self, settings: Any, model: nn.Module) -> None:
+        super().__init__(pretext_named("simclr", settings), settings)
+        self.model = model
+        self.noted: list[tuple[int, int, bytes, bytes]] = []  # sample, view, pixels, blocks
+
+    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Any]:
+        inputs, truth = super().prepare(batch, draws, train)
+        self.now = (batch.samples.tolist() if train else [], inputs)
+        return inputs, truth
+
+    def losses(self, output: Any, truth: Any) -> Tensor:
+        samples, inputs = self.now
+        masks = [m.kept for m in self.model.modules() if isinstance(m, SampleDropPath) and m.kept is not None]
+        for row, pixels in enumerate(inputs[: 2 * len(samples)]):
+            blocks = torch.stack([mask[row] for mask in masks]).numpy().tobytes()
+            self.noted.append((samples[row % len(samples)], row // len(samples), pixels.numpy().tobytes(), blocks))
+        return super().losses(output, truth)
+
+
+def test_what_a_view_meets_depends_on_seed_epoch_sample_and_view_alone(unlabelled: Splits, tmp_path: Path) -> None:
+    """Neither the batch nor its parts: crop, mirror, colors, grey and drop path, each view for itself."""
+    met: dict[str, list[tuple[int, int, bytes, bytes]]] = {}
+    for name, changes, seed in [
+        ("a", {"batch_size": 16}, 0),
+        ("b", {"batch_size": 20, "accumulation_steps": 2}, 0),
+        ("c", {"batch_size": 16}, 1),
+    ]:
+        settings = pretraining(epochs=2, color_jitter=0.4, **changes)
+        model = pretext_model("simclr", settings=settings, drop_path=0.5)
+        task = NotingViews(settings, model)
+        run(model, task, unlabelled, tmp_path / name, settings, RUNTIME._replace(seed=seed))
+        met[name] = task.noted
+    assert len(met["a"]) == 2 * 2 * 48
+    for epoch in (slice(96), slice(96, None)):
+        assert sorted(met["a"][epoch]) == sorted(met["b"][epoch])
+        assert sorted(met["a"][epoch]) != sorted(met["c"][epoch])
+    pixels = {what[2] for what in met["a"]}
+    assert len(pixels) == len(met["a"]), "another epoch and another view are other pixels"
+    blocks = {(sample, view): of_one for sample, view, _, of_one in met["a"][:96]}
+    others = sum(blocks[sample, 0] != blocks[sample, 1] for sample in range(48))
+    # three blocks are skipped by a sixth, a third and a half: two views agree by chance in one case of five
+    assert 29 < others < 47, "the blocks are drawn for each view"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_epoch_of_simclr_gives_the_same_bits_twice(precision: str, unlabelled: Splits, tmp_path: Path) -> None:
+    settings = pretraining(epochs=1, warmup_epochs=0, color_jitter=0.4, ema_decay=0.5)
+    results: list[tuple[Any, ...]] = []
+    for place in ("a", "b"):
+        model = pretext_model("simclr", settings=settings, drop_path=0.3)
+        torch.manual_seed(len(results))
+        task = PretextTask(pretext_named("simclr", settings), settings)
+        runtime = RUNTIME._replace(precision=precision)
+        got = run(model, task, unlabelled, tmp_path / place, settings, runtime)
+        results.append((kept(got), bits(model), curves_of(tmp_path / place / "curves")))
+    assert results[0] == results[1]
+    assert bits(pretext_model("simclr", settings=settings)) != results[0][1], "something was learned"
 
 
 def test_each_epoch_meets_every_row_once_in_an_order_of_its_own(splits: Splits, tmp_path: Path) -> None:
@@ -329,6 +395,79 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
     assert len({tuple(weights.items()) for weights in noted}) == 4
 
 
+SCORED = [(1, 1, [1]), (4, 1, [1, 2, 3, 4]), (5, 2, [2, 4, 5]), (6, 3, [3, 6]), (3, 7, [3])]
+
+
+@pytest.mark.parametrize(("epochs", "every", "scored"), SCORED)
+def test_every_nth_epoch_and_the_last_are_scored_and_one_of_them_is_kept(
+    epochs: int, every: int, scored: list[int], splits: Splits, tmp_path: Path
+) -> None:
+    settings = finetuning(epochs=epochs, warmup_epochs=0, score_every=every)
+    task = Watched(task_of(settings, splits))
+    got = run(classifier(), task, splits, tmp_path, settings)
+    measures = {"epoch", "learning_rate", "train/loss", "train/accuracy"}
+    more = {f"{split}/{measure}" for split in ("val", "test") for measure in ("loss", "accuracy")}
+    assert [set(row) for row in got.history] == [
+        measures | (more if epoch in scored else set()) for epoch in range(1, epochs + 1)
+    ]
+    # two steps an epoch, then val and test in a batch each
+    expected = [[True] * 2 + [False] * 2 * (epoch in scored) for epoch in range(1, epochs + 1)]
+    assert [train for train, _ in task.batches] == [train for epoch in expected for train in epoch]
+    assert got.best_epoch == max(scored, key=lambda epoch: (got.history[epoch - 1]["val/accuracy"], -epoch))
+    table = tmp_path / "curves" / "plots" / "metrics" / "val" / "loss.tsv"
+    rows = [line.split("\t") for line in table.read_text().splitlines()[1:]]
+    assert [(int(step), float(loss)) for step, loss in rows] == [
+        (epoch, got.history[epoch - 1]["val/loss"]) for epoch in scored
+    ]
+
+
+def test_how_often_it_is_scored_changes_nothing_of_the_training(splits: Splits, tmp_path: Path) -> None:
+    """Neither a weight nor a moment of the optimizer; and what is scored has the same scores."""
+    histories, states = [], []
+    for every in (1, 2, 9):
+        settings = finetuning(epochs=5, score_every=every, **EXTRAS)
+        place = tmp_path / str(every)
+        histories.append(run(classifier(), task_of(settings, splits), splits, place, settings).history)
+        state = saved(place)
+        assert state is not None
+        states.append([state[name] for name in ("model", "optimizer", "average")])
+    for history, state in zip(histories[1:], states[1:], strict=True):
+        assert plain(state) == plain(states[0])
+        for row, whole in zip(history, histories[0], strict=True):
+            assert row.items() <= whole.items()
+            assert {name for name in whole if name.startswith("train/")} <= set(row)
+
+
+def plain(state: Any) -> Any:
+    """Nested tensors as bytes, so that they can be compared."""
+    if isinstance(state, Tensor):
+        return state.numpy().tobytes()
+    if isinstance(state, dict):
+        return {name: plain(value) for name, value in state.items()}
+    return [plain(value) for value in state] if isinstance(state, list | tuple) else state
+
+
+@pytest.mark.parametrize("at", [1, 3, 5, 9])
+def test_a_run_that_is_scored_now_and_then_goes_on_too(at: int, splits: Splits, tmp_path: Path) -> None:
+    """Also from before anything was scored. Of five epochs of two steps the second, the fourth and the last are."""
+    settings = finetuning(epochs=5, score_every=2, mixup=0.4)
+    whole = classifier()
+    expected = run(whole, task_of(settings, splits), splits, tmp_path / "a", settings)
+    with pytest.raises(FacerepError, match="stopped by SIGTERM"):
+        run(
+            classifier(),
+            Watched(task_of(settings, splits), 0, at, terminate),
+            splits,
+            tmp_path / "b",
+            settings,
+        )
+    again = classifier(seed=9)
+    got = run(again, task_of(settings, splits), splits, tmp_path / "b", settings)
+    assert kept(got) == kept(expected)
+    assert bits(again) == bits(whole)
+    assert curves_of(tmp_path / "b" / "curves") == curves_of(tmp_path / "a" / "curves")
+
+
 @pytest.mark.parametrize(("rows", "batch_size"), [(16, 8), (17, 6)])
 def test_parts_of_a_batch_give_what_the_whole_gives(
     rows: int, batch_size: int, data_folder: Path, tmp_path: Path
@@ -456,6 +595,59 @@ def test_colours_are_learned(name: str, unlabelled: Splits, tmp_path: Path) -> N
     history = run(pretext_model(name), task, unlabelled, tmp_path, settings).history
     assert history[-1]["val/psnr"] > history[0]["val/psnr"] + 1
     assert history[0]["val/psnr_grey"] == history[-1]["val/psnr_grey"]  # the same draws every time
+
+
+def test_views_of_one_photograph_are_told_from_others(tmp_path: Path) -> None:
+    """Photographs that differ from each other: four colors each, one a quarter."""
+    draw = np.random.default_rng(0)
+    fields = draw.integers(0, 256, (96, 2, 2, 3)).repeat(16, 1).repeat(16, 2).astype(np.uint8)
+    index = write_faces(tmp_path / "faces", [Face("train", f"n{n}", "1", field) for n, field in enumerate(fields)])
+    parts = {"train": index.slice(0, 64), "val": index.slice(64)}
+    faces = {split: FacePixels(tmp_path / "faces", part, 32, 64) for split, part in parts.items()}
+    settings = pretraining(epochs=12, learning_rate=0.01, batch_size=32, temperature=0.2)
+    task = PretextTask(pretext_named("simclr", settings), settings)
+    history = run(pretext_model("simclr", settings=settings), task, faces, tmp_path, settings).history
+    assert history[-1]["train/loss"] < 0.8 * history[0]["train/loss"]
+    assert min(row["val/loss"] for row in history) < 0.8 * history[0]["val/loss"]
+    assert max(row["val/accuracy"] for row in history) > 0.3  # one in 15 is chance
+
+
+def test_names_are_learned(data_folder: Path, tmp_path: Path) -> None:
+    settings = pretraining(epochs=10, learning_rate=0.01)
+    rows = name_identities(read_selection(data_folder / "selection.parquet", "pretrain"))
+    parts = hold_out_photographs(rows, settings, 0)
+    faces = {split: FacePixels(data_folder / "faces", part, 32, 64) for split, part in parts.items()}
+    task = PretextTask(pretext_named("supervised", settings), settings)
+    history = run(pretext_model("supervised", identities=8), task, faces, tmp_path, settings).history
+    assert history[-1]["train/loss"] < 0.8 * history[0]["train/loss"]
+    assert max(row["train/accuracy"] for row in history) > 0.5  # one in eight is chance
+
+
+def test_a_step_of_simclr_goes_down_the_gradient_of_the_mean_loss_over_the_batch(
+    unlabelled: Splits, tmp_path: Path
+) -> None:
+    """All photographs in one batch, the loss written out in one line from Chen et al. 2020, equation 1."""
+    settings = pretraining(epochs=1, warmup_epochs=0, batch_size=48, clip_norm=None, temperature=0.5)
+    model = pretext_model("simclr", settings=settings)
+    got: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda p, name=name: got.update({name: p.grad.clone()}))
+    task = PretextTask(pretext_named("simclr", settings), settings)
+    row = run(model, task, unlabelled, tmp_path, settings).history[0]
+
+    hand = pretext_model("simclr", settings=settings).train()
+    batch = unlabelled["train"].__getitems__(range(48))
+    projections = hand(normalize(views(batch, Draws(0, 0), settings, 2))).projections
+    similarity = cosine_similarity(projections[:, None], projections[None], dim=2) / 0.5
+    others = similarity.exp().masked_fill(torch.eye(96, dtype=torch.bool), 0).sum(1)
+    loss = (others.log() - similarity[torch.arange(96), torch.arange(96).roll(48)]).mean()
+    loss.backward()
+    assert row["train/loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert set(got) == {name for name, _ in hand.named_parameters()}
+    for name, parameter in hand.named_parameters():
+        assert parameter.grad is not None
+        # noise: what comes before the normalised features is flat in some directions
+        assert torch.allclose(got[name], parameter.grad, rtol=1e-2, atol=1e-3 * float(parameter.grad.abs().max())), name
 
 
 @pytest.mark.parametrize("trainable", ["head", "last_stage"])

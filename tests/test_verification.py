@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import auc
+from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from facerep import verification as module
 from facerep.errors import FacerepError
 from facerep.verification import (
+    all_pairs,
     equal_error_rate,
     genuine_similarities,
     identity_folds,
     impostor_similarities,
     verification,
+    verification_bootstrap,
 )
 
 ALL = 10**9  # no sampling
@@ -214,3 +216,123 @@ def test_zero_features_are_similar_to_nothing() -> None:
     features[0] = features[1] = [1e-30, 0, 0]  # tiny, yet with a direction
     metrics, _ = verification(features, np.array([0, 0, 1, 1]), max_impostors=10, seed=0)
     assert metrics["tar_at_far_1e-2"] == 0.5  # the pair of identity 0 has similarity 1, all others 0
+
+
+# What a study compares variants by
+
+
+@given(st.lists(st.integers(0, 4), max_size=12), st.integers(0, 9))
+def test_all_pairs_are_those_of_a_plain_double_loop(numbers: list[int], seed: int) -> None:
+    labels = np.array(numbers, np.int64)
+    features = np.random.default_rng(seed).normal(size=(len(labels), 5)).astype(np.float32) * 7
+    pairs = all_pairs(features, labels, ALL, seed)
+    expected = {
+        frozenset((i, j)): (labels[i] == labels[j], cosine(features[i], features[j]))
+        for i, j in combinations(range(len(labels)), 2)
+    }
+    found = {
+        frozenset((int(i), int(j))): (genuine, similarity)
+        for i, j, genuine, similarity in zip(pairs.first, pairs.second, pairs.genuine, pairs.similarity, strict=True)
+    }
+    assert len(pairs.first) == len(found) == len(expected), "each pair once, and none with itself"
+    assert found.keys() == expected.keys()
+    for pair, (genuine, similarity) in found.items():
+        assert genuine == expected[pair][0]
+        assert similarity == pytest.approx(expected[pair][1], abs=1e-6)
+    assert pairs.genuine.tolist() == sorted(pairs.genuine.tolist(), reverse=True), "the genuine ones first"
+
+
+def test_sampled_pairs_are_those_that_the_auc_is_of() -> None:
+    features, labels = blurred_identities(20, 4, 1)
+    pairs = all_pairs(features, labels, 500, seed=3)
+    assert (pairs.genuine.sum(), (~pairs.genuine).sum()) == (20 * 6, 500)
+    assert ((labels[pairs.first] == labels[pairs.second]) == pairs.genuine).all()
+    metrics, _ = verification(features, labels, max_impostors=500, seed=3)
+    assert roc_auc_score(pairs.genuine, pairs.similarity) == pytest.approx(metrics["auc"])
+
+
+def slow_resample(features: np.ndarray, labels: np.ndarray, drawn: list[int]) -> tuple[float, float]:
+    """AUC by scikit-learn and EER of a list of photographs that were drawn, copies and all, a copy no pair with itself."""
+    truth, scores = [], []
+    for a, b in combinations(range(len(drawn)), 2):
+        i, j = drawn[a], drawn[b]
+        if i != j:
+            truth.append(labels[i] == labels[j])
+            scores.append(round(cosine(features[i], features[j]), 9))
+    if len(set(truth)) < 2:
+        return float("nan"), float("nan")
+    fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
+    # where the curve meets the line from (0, 1) to (1, 0)
+    for (x0, y0), (x1, y1) in pairwise(zip(fpr, tpr, strict=True)):
+        if 1 - y1 <= x1:
+            share = (1 - y0 - x0) / ((x1 - x0) + (y1 - y0))
+            return float(roc_auc_score(truth, scores)), float(x0 + share * (x1 - x0))
+    raise AssertionError("every curve meets it")
+
+
+def drawn_photographs(number: int, resamples: int, seed: int) -> list[list[int]]:
+    """What the module draws, as it says: by seed and number alone."""
+    generator = np.random.default_rng([seed, 3])
+    return [generator.integers(number, size=number).tolist() for _ in range(resamples)]
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize(("identities", "photographs"), [(6, 4), (3, 3), (2, 2), (9, 1), (1, 8)])
+def test_a_resample_is_the_list_of_the_drawn_photographs(identities: int, photographs: int, seed: int) -> None:
+    """Rebuilt in full and handed to scikit-learn; without a genuine or an impostor pair there is no number."""
+    features, labels = blurred_identities(identities, photographs, 1.5)
+    areas, errors = verification_bootstrap(features, labels, max_impostors=ALL, resamples=30, seed=seed)
+    assert areas.dtype == errors.dtype == np.float64
+    expected = [slow_resample(features, labels, drawn) for drawn in drawn_photographs(len(labels), 30, seed)]
+    np.testing.assert_allclose(areas, [area for area, _ in expected], atol=1e-9)
+    np.testing.assert_allclose(errors, [error for _, error in expected], atol=1e-9)
+    none = np.isnan(areas)
+    assert (none == np.isnan(errors)).all()
+    assert none.all() == (1 in (identities, photographs))
+    assert none.any() == (identities in (1, 2, 9)), "of two by two photographs some resamples lack a pair"
+
+
+def test_pairs_that_are_equally_similar_are_one_point_of_a_resamples_curve() -> None:
+    """Features of a few directions: nearly all scores are ties, which no order among them may decide."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(5), 4)
+    features = at_angles([0.0, 60.0, 90.0])[rng.integers(3, size=20)]
+    areas, errors = verification_bootstrap(features, labels, max_impostors=ALL, resamples=40, seed=2)
+    expected = [slow_resample(features, labels, drawn) for drawn in drawn_photographs(20, 40, 2)]
+    np.testing.assert_allclose(areas, [area for area, _ in expected], atol=1e-6)
+    np.testing.assert_allclose(errors, [error for _, error in expected], atol=1e-6)
+
+
+def test_two_networks_are_judged_by_the_same_resamples() -> None:
+    """A network that is a little worse on the very same photographs is worse in nearly each resample: they are paired."""
+    good, labels = blurred_identities(12, 5, 1.0)
+    worse = good + 0.4 * np.random.default_rng(9).normal(size=good.shape).astype(np.float32)
+    kwargs = {"max_impostors": ALL, "resamples": 200}
+    ours, theirs = (verification_bootstrap(f, labels, seed=4, **kwargs)[0] for f in (good, worse))
+    others = verification_bootstrap(worse, labels, seed=5, **kwargs)[0]
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.6
+    assert abs(np.corrcoef(ours, others)[0, 1]) < 0.3
+    assert (ours - theirs).std() < 0.8 * (ours - others).std()
+    # an equal network has equal numbers, to the bit, also when its features are longer
+    again = verification_bootstrap(good * np.float32(8), labels, seed=4, **kwargs)[0]
+    assert again.tolist() == ours.tolist()
+
+
+def test_resamples_lie_around_what_they_are_resamples_of() -> None:
+    features, labels = blurred_identities(15, 5, 1.5)
+    metrics, _ = verification(features, labels, max_impostors=2000, seed=1)
+    areas, errors = verification_bootstrap(features, labels, max_impostors=2000, resamples=300, seed=1)
+    assert areas.mean() == pytest.approx(metrics["auc"], abs=0.01)
+    assert errors.mean() == pytest.approx(metrics["eer"], abs=0.02)
+    assert 0.005 < areas.std() < 0.1
+    fewer, _ = verification_bootstrap(features, labels, max_impostors=2000, resamples=10, seed=1)
+    assert fewer.tolist() == areas[:10].tolist()
+    none = verification_bootstrap(features, labels, max_impostors=2000, resamples=0, seed=1)
+    assert [len(part) for part in none] == [0, 0]
+
+
+def test_a_single_photograph_makes_no_pair_and_no_number() -> None:
+    areas, errors = verification_bootstrap(at_angles([10]), np.array([3]), max_impostors=ALL, resamples=4, seed=0)
+    assert np.isnan(areas).all()
+    assert np.isnan(errors).all()
+    assert len(areas) == len(errors) == 4

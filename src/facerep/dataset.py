@@ -15,6 +15,8 @@ from facerep.selection import read_selection
 from facerep.shards import read_index
 from facerep.transforms import TURN, normalize, to_float
 
+VERSIONS = ("original", "rotated", "grayscale", "rotated_grayscale")
+
 
 class FaceDataset(Dataset[dict[str, Tensor]]):
     """Faces and what is asked about them.
@@ -46,6 +48,8 @@ class FaceDataset(Dataset[dict[str, Tensor]]):
         self, root: str | Path, version: str, *, role: str | None = None, image_size: int | None = None, seed: int = 0
     ) -> None:
         root = Path(root)
+        if version not in VERSIONS:
+            raise FacerepError(f"version = {version!r}: not known; one of {', '.join(VERSIONS)}.")
         self.pretext = pretext_named(version)
         self.version = version
         self.seed = seed

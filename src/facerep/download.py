@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -170,7 +171,7 @@ def _bring(source: Source, scratch: Path) -> Iterator[_Brought]:
 
         synthetic.write_archive(file, **synthetic.parse_url(source.url))
     elif source.path is not None and source.path.is_dir():
-        write_folder_tar(source.path, file, source.name.removesuffix(".tar"))
+        write_folder_tar(source.path, file, re.sub(r"\.tar(\.\w+)?$", "", source.name))
     else:
         file = file.with_name(file.name + ".part")
         if not _is_there(source, file):

@@ -28,7 +28,7 @@ def key_of(name: str) -> str | None:
     path = PurePosixPath(name)
     if UNLABELLED in path.parts[:-1] and path.suffix.lower() in SUFFIXES:
         below = path.parts[path.parts.index(UNLABELLED) + 1 : -1]
-        own = "-".join((*below, path.stem)).replace(".", "_")
+        own = "∕".join((*below, path.stem)).replace(".", "_")  # a division slash, which no folder's name holds
         return f"{UNLABELLED}/{own}/{path.stem.replace('.', '_')}"
     if path.suffix.lower() not in SUFFIXES or len(path.parts) < 2 or path.parts[-2] in SPLITS:
         return None

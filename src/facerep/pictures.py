@@ -37,7 +37,10 @@ def draw_models(
     actual = [names[n] for n in test.labels]
     _table(folder / "confusions.csv", {"actual": actual, "predicted": [names[n] for n in predicted]})
     by_labels = {int(n): value for n, value in results["probe"]["by_labels"].items()}
-    figures.draw_label_curve(by_labels, results["probe"]["accuracy"], 1 / len(names), folder / "probe_by_labels.svg")
+    if by_labels:
+        figures.draw_label_curve(
+            by_labels, results["probe"]["accuracy"], 1 / len(names), folder / "probe_by_labels.svg"
+        )
     _table(folder / "probe_by_labels.csv", {"labels": list(by_labels), "accuracy": list(by_labels.values())})
     _draw_neighbours(folder, splits["train"], test)
     _draw_hardest(folder / "hardest_pairs.png", test, seed)
@@ -75,13 +78,15 @@ def _draw_hardest(path: Path, test: Split, seed: int, most: int = 4) -> None:
     rows: list[int] = []
     for kind in (False, True):
         taken: set[int] = set()
+        found: list[int] = []
         for i in np.argsort(hard, kind="stable"):
             people = {int(test.labels[pairs.first[i]]), int(test.labels[pairs.second[i]])}
             if pairs.genuine[i] == kind and not people & taken:
-                rows.append(int(i))
+                found.append(int(i))
                 taken |= people
-            if len(rows) == most * (1 + kind):
+            if len(found) == most:
                 break
+        rows += found
     first, second = pairs.first[rows].tolist(), pairs.second[rows].tolist()
     galleries.draw_neighbours(
         _uint8(test.pixels, first),

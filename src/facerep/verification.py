@@ -93,7 +93,7 @@ def verification_bootstrap(
         weights = drawn[first] * drawn[second]
         accepted = np.cumsum(np.where(genuine, weights, 0))
         false = np.cumsum(np.where(genuine, 0, weights))
-        if accepted[-1] > 0 and false[-1] > 0:
+        if len(order) and accepted[-1] > 0 and false[-1] > 0:
             tpr = np.append(0, accepted[ends] / accepted[-1])
             fpr = np.append(0, false[ends] / false[-1])
             areas[n], errors[n] = auc(fpr, tpr), equal_error_rate(fpr, tpr)

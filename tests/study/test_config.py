@@ -38,6 +38,7 @@ def test_our_studies_are_valid_and_named_as_their_files(path: Path) -> None:
         ),
         ({"tune": {"seeds": [0], "labels": [3], "grid": {}}}, ["tune.labels", "3 labels"]),
         ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [1]}}}, ["tune.grid.a.b"]),
+        ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": ["x", "y"]}}}, ["tune.grid.a.b.0", "'x'"]),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], words: list[str]) -> None:

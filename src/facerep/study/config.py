@@ -28,7 +28,7 @@ class Tune(Strict):
 
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     labels: Annotated[list[Labels], Field(min_length=1)]
-    grid: dict[str, Annotated[list[Any], Field(min_length=2)]]
+    grid: dict[str, Annotated[list[int | float], Field(min_length=2)]]
 
 
 class Study(Strict):

@@ -6,6 +6,7 @@ Everything here is what `dvc exp run --queue`, `dvc queue start`, `dvc queue sta
 import io
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from dvc.ui import ui
 
 from facerep.errors import FacerepError
 from facerep.study.plan import Run
+
+
+PATIENCE = 50  # tries to read a queue that others write to
 
 
 class Experiment(NamedTuple):
@@ -48,6 +52,15 @@ def finished() -> dict[str, Experiment]:
 
 def queue() -> Queue:
     """What is queued, running and failed just now."""
+    for _ in range(PATIENCE):
+        try:
+            return _queue()
+        except (ValueError, FileNotFoundError):  # a message of the queue that is just being written, or moved
+            time.sleep(0.2)
+    return _queue()
+
+
+def _queue() -> Queue:
     with Repo() as repo:
         tasks = repo.experiments.celery_queue
         active = {entry.name for entry in tasks.iter_active()}

@@ -189,6 +189,7 @@ def tuning_tables(results: Results) -> list[Table]:
 
 
 def _tuning_cell(runs: list[Row]) -> Markup:
+    runs = [run for run in runs if run["val_accuracy"] is not None]
     if not runs:
         return data(None, "")
     score = of_measure(float(np.mean([run["val_accuracy"] for run in runs])), MEASURES["accuracy"])

@@ -9,6 +9,8 @@ from facerep.files import atomic
 
 def section(results: Path, shown: str) -> str:
     """The results as Markdown: the verdict, the table, a figure. `shown` is the folder as the Markdown file names it."""
+    if not (results / "verdict.json").is_file():
+        return "The study is under way: no seed is complete yet."
     verdict = json.loads((results / "verdict.json").read_text(encoding="utf-8"))
     about = json.loads((results / "about.json").read_text(encoding="utf-8"))
     study, hardware, time = about["study"], about["hardware"], about["time"]
@@ -27,7 +29,7 @@ def section(results: Path, shown: str) -> str:
     parts.append(f"![Accuracy by labels an identity, with 95 % bands]({shown}/figures/curves-accuracy.svg)")
     hours = time["seconds_total"] / 3600
     parts.append(
-        f"{time['runs']} runs, {hours:.1f} h of {about['params']['threads']} core each on {hardware['machine']} "
+        f"{time['runs']} runs, {hours:.1f} h of {about['params'].get('threads', 1)} core each on {hardware['machine']} "
         f"({time['runs_timed']} runs timed). All figures, the rules behind the words, parameters and versions are in "
         f"[{shown}/index.html]({shown}/index.html), the runs' own numbers in [{shown}/runs.csv]({shown}/runs.csv), "
         f"their lines in [{shown}/commands.sh]({shown}/commands.sh). To run it again:"

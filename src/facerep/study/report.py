@@ -39,25 +39,25 @@ TUNING = pa.schema(
 def report(bench: Bench, path: Path) -> str:
     """Write results/<study>/ of whatever runs are there; the verdict's sentence. `path` is the study's YAML file.
 
-    Raises FacerepError when the baseline has no seed with runs at all budgets.
+    Raises FacerepError when the baseline has no seed with runs at all budgets; the tables are written nevertheless.
     """
     study, folder = bench.study, bench.results
     accuracies = bench.accuracies()
     choice = bench.choice()
     tables, records, missing = bench.collect(choice)
-    answers = answer(study, tables)
     folder.mkdir(parents=True, exist_ok=True)
-    write_tables(tables, folder)
+    write_tables(tables, folder)  # first what was measured, so that an unfinished study can go on from it elsewhere
+    _write_tuning(choice, accuracies, folder / "tuning.csv")
+    first = min(records, key=lambda r: (r.run.variant != study.baseline, r.run.seed, r.run.labels), default=None)
+    _write_locks(first, records, folder)
+    answers = answer(study, tables)
     _write_table(answers.comparisons, folder / "comparisons")
     _write_table(answers.saved, folder / "labels_saved")
-    _write_tuning(choice, accuracies, folder / "tuning.csv")
     said = verdict(study, answers, missing)
     write_json(folder / "verdict.json", said)
-    first = min(records, key=lambda r: (r.run.variant != study.baseline, r.run.seed, r.run.labels), default=None)
     before = json.loads((folder / "about.json").read_text()) if (folder / "about.json").is_file() else {}
     write_json(folder / "about.json", about(study, path, tables, first, before))
     _write_text(script(bench.runs(choice.tuned)), folder / "commands.sh")
-    _write_locks(first, records, folder)
     _write_galleries(study, records, folder / "galleries")
     page.render(folder, study.photographs)
     sentence: str = said["sentence"]

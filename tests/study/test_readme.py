@@ -1,0 +1,50 @@
+"""README's results are those of results/lfw, to the letter."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from facerep.errors import FacerepError
+from facerep.study.readme import insert, section
+from tests.study import made_up
+from tests.study.runs import ROOT
+
+
+def test_our_readme_holds_what_results_lfw_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, last = "<!-- results/lfw -->\n", "\n<!-- /results/lfw -->"
+    shown = readme[readme.index(first) + len(first) : readme.index(last)]
+    assert shown == section(ROOT / "results" / "lfw", "results/lfw"), (
+        "run `python -m facerep.study studies/lfw.yaml --report --readme README.md`"
+    )
+
+
+def test_the_page_of_results_lfw_is_that_of_its_tables(tmp_path: Path) -> None:
+    from facerep.study.page import render
+
+    results = ROOT / "results" / "lfw"
+    shutil.copytree(results, tmp_path / "lfw", ignore=shutil.ignore_patterns("figures", "index.html", "table.md"))
+    render(tmp_path / "lfw", photographs=False)
+    for name in ("index.html", "table.md"):
+        assert (tmp_path / "lfw" / name).read_text() == (results / name).read_text(), f"{name}: write the results again"
+
+
+def test_a_section_is_put_between_its_comments_and_nothing_else_moves(tmp_path: Path) -> None:
+    results = tmp_path / "made_up"
+    made_up.write(results, seeds=2, galleries=False, epochs=1, missing=3)
+    (results / "table.md").write_text("| a |\n")
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results/made_up -->\nwhat stood there\n<!-- /results/made_up -->\nafter\n")
+    insert(readme, results)
+    once = readme.read_text()
+    assert once.startswith("before\n<!-- results/made_up -->\n**")
+    assert once.endswith("\n<!-- /results/made_up -->\nafter\n")
+    assert "what stood there" not in once
+    assert "| a |" in once
+    assert "3 runs are wanting" in once
+    insert(readme, results)
+    assert readme.read_text() == once
+    readme.write_text("nothing\n")
+    with pytest.raises(FacerepError, match="needs the lines <!-- results/made_up -->"):
+        insert(readme, results)

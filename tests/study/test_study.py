@@ -1,0 +1,130 @@
+"""A tiny study, real in every part: DVC's queue, a kill on the way, models shared by budgets, and two machines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.test_end_to_end import TINY, sh, tiny_repository
+
+STUDY: dict[str, Any] = {
+    "name": "tiny",
+    "title": "A tiny study",
+    "profile": "demo",
+    "baseline": "original",
+    "seeds": [0, 1],
+    "set": {"threads": 1},
+    "budgets": {1: {"finetune.epochs": 4, "finetune.score_every": 2}, 2: {}},
+    "variants": {
+        "original": {"about": "no pretraining", "pretext": "original"},
+        "rotated": {"about": "turns", "pretext": "rotated"},
+    },
+    "tune": {"seeds": [0], "labels": [2], "grid": {"finetune.learning_rate": [0.002, 0.004]}},
+}
+COMMAND = (sys.executable, "-m", "facerep.study", "studies/tiny.yaml", "--jobs", "2")
+
+
+def experiments(repo: Path) -> list[str]:
+    refs = sh("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/??", cwd=repo)
+    return sorted(refs.split())
+
+
+def of_experiment(repo: Path, name: str, path: str) -> str:
+    (ref,) = sh("git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}", cwd=repo).split()
+    return sh("git", "show", f"{ref}:{path}", cwd=repo)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repo = tiny_repository(
+        tmp_path_factory.mktemp("study") / "facerep", TINY | {"demo.evaluate.verification_bootstrap": 50}
+    )
+    (repo / "studies").mkdir()
+    (repo / "studies" / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    sh("git", "add", ".", cwd=repo)
+    sh("git", "commit", "-qm", "the study", cwd=repo)
+    return repo
+
+
+def kill_all_below(repo: Path) -> None:
+    """kill -9 for every process that works in the repository: the command, DVC's workers, the stages."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(repo):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            continue
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(COMMAND, cwd=repository, env=os.environ | {"PATH": path}, start_new_session=True) as running:
+        while len(experiments(repository)) < 2:
+            assert running.poll() is None
+            time.sleep(0.5)
+        kill_all_below(repository)
+    before = experiments(repository)
+    told = sh(*COMMAND, cwd=repository)
+    assert "index.html" in told
+    names = experiments(repository)
+    assert set(before) <= set(names)
+    # 2 × 2 × 2 runs, and of tuning one rate a variant that was not chosen
+    assert len(names) == 8 + 2
+
+    results = repository / "results" / "tiny"
+    verdict = json.loads((results / "verdict.json").read_text())
+    assert (verdict["complete"], verdict["missing"]) == (True, 0)
+    assert verdict["sentence"] in told
+    runs = pq.read_table(results / "runs.parquet").to_pylist()
+    assert len(runs) == 8
+    for run in runs:
+        evaluated = json.loads(of_experiment(repository, run["experiment"], "metrics/evaluate.json"))
+        assert run["accuracy"] == evaluated["test"]["accuracy"]
+        assert run["probe"] == evaluated["probe"]["by_labels"][str(run["labels"])]
+
+    # a pretrained model serves all budgets, and the photographs of a seed are the same for all variants
+    locks = {r["experiment"]: yaml.safe_load(of_experiment(repository, r["experiment"], "dvc.lock")) for r in runs}
+    models, splits = {}, {}
+    for run in runs:
+        stages = locks[run["experiment"]]["stages"]
+        models.setdefault((run["variant"], run["seed"]), set()).add(stages["pretrain"]["outs"][-1]["md5"])
+        splits.setdefault(run["seed"], set()).add(stages["select"]["outs"][0]["md5"])
+    assert all(len(found) == 1 for found in (*models.values(), *splits.values()))
+    assert len({next(iter(found)) for found in models.values()}) == 4
+    assert len({next(iter(found)) for found in splits.values()}) == 2
+
+    first = {p.name: p.read_bytes() for p in results.iterdir() if p.is_file()}
+    assert "index.html" in sh(*COMMAND, cwd=repository)  # nothing is wanting
+    assert experiments(repository) == names
+    assert {p.name: p.read_bytes() for p in results.iterdir() if p.is_file()} == first
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_share_runs_elsewhere_and_travels_by_git(repository: Path, tmp_path: Path) -> None:
+    """Needs the experiments of the test before."""
+    names = experiments(repository)
+    assert names, "run the whole file"
+    bare, other = tmp_path / "bare.git", tmp_path / "other"
+    sh("git", "init", "-q", "--bare", str(bare), cwd=tmp_path)
+    sh("git", "remote", "add", "origin", str(bare), cwd=repository)
+    sh("git", "push", "-q", "origin", "main", cwd=repository)
+    sh("dvc", "exp", "push", "--no-cache", "--rev", "HEAD", "origin", cwd=repository)
+    sh("git", "clone", "-q", "-b", "main", str(bare), str(other), cwd=tmp_path)
+    assert experiments(other) == []
+    sh("dvc", "exp", "pull", "--no-cache", "--rev", "HEAD", "origin", cwd=other)
+    assert experiments(other) == names
+    sh(*COMMAND, "--report", cwd=other)
+    mine, theirs = (json.loads((r / "results/tiny/verdict.json").read_text()) for r in (repository, other))
+    assert theirs == mine
+    assert not sh(*COMMAND, "--plan", cwd=other).strip()

@@ -1,0 +1,126 @@
+"""What `evaluate` measures: who answered which photograph rightly, and that every number is the mean of such answers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from facerep import scores as module
+from facerep.finetune import _few
+from facerep.probes import knn_answers, probe_answers
+from facerep.scores import BATCH, Scores, Split, batches, score
+from facerep.selection import few_labels, read_selection
+from facerep.verification import verification, verification_bootstrap
+from tests.micro import evaluating, judged
+from tests.test_probes import plain_knn
+
+
+@pytest.fixture(scope="module")
+def splits(data_folder: Path) -> dict[str, Split]:
+    return judged(data_folder, noise=1.5)
+
+
+@pytest.fixture(scope="module")
+def logits(splits: dict[str, Split]) -> np.ndarray:
+    """Of a network that is right now and then."""
+    draw = np.random.default_rng(3)
+    return (np.eye(4)[splits["test"].labels] + 0.7 * draw.normal(size=(8, 4))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def found(splits: dict[str, Split], logits: np.ndarray) -> Scores:
+    return score(evaluating(probe_labels=[1, 2, 4, 5, 60]), 7, splits, logits)
+
+
+def test_a_row_a_test_photograph_and_a_column_a_way_of_answering(found: Scores, splits: dict[str, Split]) -> None:
+    """Of the budgets those that every identity has labels for: each has four."""
+    test = splits["test"]
+    ways = ["finetuned", "probe", "knn", "probe_1", "knn_1", "probe_2", "knn_2", "probe_4", "knn_4"]
+    assert found.answers.column_names == ["key", "identity", *ways]
+    assert found.answers["key"].to_pylist() == test.keys
+    assert found.answers["identity"].to_pylist() == test.names
+    assert all(name == key.split("/")[1] for key, name in zip(test.keys, test.names, strict=True))
+    assert {found.answers.schema.field(way).type for way in ways} == {pa.bool_()}
+
+
+def test_each_accuracy_is_the_mean_of_its_column(found: Scores) -> None:
+    mean = {name: float(np.mean(found.answers[name].to_pylist())) for name in found.answers.column_names[2:]}
+    results = found.results
+    assert results["test"]["accuracy"] == mean["finetuned"]
+    assert results["test"]["photographs"] == found.answers.num_rows == 8
+    for way in ("probe", "knn"):
+        assert results[way]["accuracy"] == mean[way]
+        assert results[way]["by_labels"] == {str(n): mean[f"{way}_{n}"] for n in (1, 2, 4)}
+        assert results[way]["by_labels"]["4"] == results[way]["accuracy"], "four labels an identity are all there are"
+    assert len(set(mean.values())) > 2, "the columns differ"
+    low, high = results["test"]["accuracy_ci95"]
+    assert low <= results["test"]["accuracy"] <= high
+
+
+def test_the_columns_are_what_plain_loops_answer(found: Scores, splits: dict[str, Split], logits: np.ndarray) -> None:
+    train, val, test = splits["train"], splits["val"], splits["test"]
+    said = [row.index(max(row)) for row in logits.tolist()]
+    assert found.answers["finetuned"].to_pylist() == [a == b for a, b in zip(said, test.labels.tolist(), strict=True)]
+    assert 0 < found.results["test"]["accuracy"] < 1
+    knn = plain_knn(train.features, train.labels, test.features, test.labels, 3)
+    assert found.answers["knn"].to_pylist() == knn
+    for n in (1, 2):
+        rows = few_labels(train.keys, train.names, n, 7)
+        assert len(rows) == 4 * n
+        probe = probe_answers(
+            train.features[rows], train.labels[rows], val.features, val.labels, test.features, test.labels, 7
+        )
+        assert found.answers[f"probe_{n}"].to_pylist() == probe.tolist()
+        knn = plain_knn(train.features[rows], train.labels[rows], test.features, test.labels, 3)
+        assert found.answers[f"knn_{n}"].to_pylist() == knn
+
+
+def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
+    splits: dict[str, Split], logits: np.ndarray, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same seed, so that probe and network can be compared; and val, which chooses, is whole."""
+    learned: dict[str, list[np.ndarray]] = {"probe": [], "knn": []}
+    train = splits["train"]
+
+    def probe(train_x: np.ndarray, train_y: np.ndarray, val_x: np.ndarray, *rest: Any) -> np.ndarray:
+        learned["probe"].append(train_x)
+        assert val_x is splits["val"].features
+        return probe_answers(train_x, train_y, val_x, *rest)
+
+    def knn(train_x: np.ndarray, *rest: Any) -> np.ndarray:
+        learned["knn"].append(train_x)
+        return knn_answers(train_x, *rest)
+
+    monkeypatch.setattr(module, "probe_answers", probe)
+    monkeypatch.setattr(module, "knn_answers", knn)
+    score(evaluating(probe_labels=[1, 3]), 5, splits, logits)
+    rows = read_selection(data_folder / "selection.parquet", "train")
+    for place, labels in enumerate((1, 3), 1):  # the first is of all labels
+        keys = _few(rows, labels, 5)["key"].to_pylist()
+        expected = train.features[[train.keys.index(key) for key in keys]]
+        for way in ("probe", "knn"):
+            assert np.array_equal(learned[way][place], expected)
+    assert np.array_equal(learned["probe"][0], train.features)
+
+
+def test_the_resamples_are_of_the_features_that_are_verified(found: Scores, splits: dict[str, Split]) -> None:
+    test = splits["test"]
+    assert found.verification.column_names == ["auc", "eer"]
+    areas, errors = verification_bootstrap(test.features, test.labels, max_impostors=1000, resamples=20, seed=7)
+    np.testing.assert_array_equal(found.verification["auc"].to_numpy(), areas)
+    np.testing.assert_array_equal(found.verification["eer"].to_numpy(), errors)
+    assert found.results["verification"] == verification(test.features, test.labels, max_impostors=1000, seed=7)[0]
+
+
+def test_no_resamples_are_an_empty_table(splits: dict[str, Split], logits: np.ndarray) -> None:
+    none = score(evaluating(verification_bootstrap=0), 7, splits, logits).verification
+    assert (none.num_rows, none.column_names) == (0, ["auc", "eer"])
+
+
+@pytest.mark.parametrize("number", [0, 1, BATCH, BATCH + 1, 3 * BATCH - 1])
+def test_batches_are_all_rows_in_their_order(number: int) -> None:
+    parts = batches([None] * number)  # type: ignore[arg-type]
+    assert [row for part in parts for row in part] == list(range(number))
+    assert all(0 < len(part) <= BATCH for part in parts)
