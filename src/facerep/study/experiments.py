@@ -7,10 +7,12 @@ import io
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import psutil
 from dvc.cli import main as dvc
 from dvc.repo import Repo
 from dvc.ui import ui
@@ -18,7 +20,7 @@ from dvc.ui import ui
 from facerep.errors import FacerepError
 from facerep.study.plan import Run
 
-
+T = TypeVar("T")
 PATIENCE = 50  # tries to read a queue that others write to
 
 
@@ -52,12 +54,7 @@ def finished() -> dict[str, Experiment]:
 
 def queue() -> Queue:
     """What is queued, running and failed just now."""
-    for _ in range(PATIENCE):
-        try:
-            return _queue()
-        except (ValueError, FileNotFoundError):  # a message of the queue that is just being written, or moved
-            time.sleep(0.2)
-    return _queue()
+    return _patiently(_queue)
 
 
 def _queue() -> Queue:
@@ -66,7 +63,29 @@ def _queue() -> Queue:
         active = {entry.name for entry in tasks.iter_active()}
         queued = {entry.name for entry in tasks.iter_queued()}
         failed = {done.entry.name for done in tasks.iter_failed()}
-        return Queue(queued, active, failed - active - queued, len(tasks.worker_status()))
+        return Queue(queued, active, failed - active - queued, _workers(Path(tasks.wdir)))
+
+
+def _workers(folder: Path) -> int:
+    """How many of DVC's workers live, by their process ids.
+
+    To ask them, as `dvc queue status` does, puts a message into their queue, and one that reads it half-written ends.
+    """
+    living = 0
+    for path in sorted(folder.glob("dvc-exp-worker-*.pid")):
+        with suppress(ValueError, OSError, psutil.Error):
+            living += "queue-worker" in psutil.Process(int(path.read_text())).cmdline()
+    return living
+
+
+def _patiently(read: Callable[[], T]) -> T:
+    """Read what others write to: a message that is just being written, or moved, is whole a moment later."""
+    for _ in range(PATIENCE):
+        try:
+            return read()
+        except (ValueError, FileNotFoundError):
+            time.sleep(0.2)
+    return read()
 
 
 def add(runs: Iterable[Run]) -> None:
@@ -80,8 +99,12 @@ def add(runs: Iterable[Run]) -> None:
 
 def start(jobs: int) -> None:
     """Have `jobs` workers; those that live count."""
-    with Repo() as repo:
-        repo.experiments.celery_queue.start_workers(jobs)
+
+    def begin() -> None:
+        with Repo() as repo:
+            repo.experiments.celery_queue.start_workers(jobs)
+
+    _patiently(begin)
 
 
 def forget(names: Iterable[str]) -> None:
