@@ -39,7 +39,7 @@ EXPECTED = {
             "models/finetuned",
             "models/pretrained",
         ],
-        "outs": ["metrics/evaluate.json", "metrics/evaluate"],
+        "outs": ["metrics/evaluate.json", "metrics/answers.json", "metrics/evaluate"],
     },
 }
 

@@ -1,14 +1,14 @@
 """evaluate: how good the fine-tuned model is, and how good the pretrained features are by themselves. In fp32."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from facerep.files import atomic_folder
+from facerep.files import atomic, atomic_folder
 from facerep.models import load_backbone, load_classifier, load_pretext_model
 from facerep.params import Params
 from facerep.pictures import draw_models, draw_pretext
@@ -28,8 +28,8 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
     backbone, of identities that pretraining never saw; the probes learn from role train and choose on val. Of
     `probe_labels` those are left out that some identity has not so many training photographs for.
 
-    `metrics`/evaluate/ also holds photographs.parquet, which test photograph was answered rightly by whom, and
-    verification.parquet, AUC and EER over resamples of them: what a study compares variants by.
+    `metrics`/answers.json holds lists alone, which `dvc metrics` leaves out: which test photograph was answered rightly by
+    what, and AUC and EER over resamples of them. A study compares variants by these.
 
     Args:
         data: the folder with `faces/` and `selection.parquet`.
@@ -49,9 +49,9 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
     test = splits["test"]
     logits = _outputs(classifier, test.pixels, device, "finetuned", "logits")
     found = score(profile.evaluate, params.seed, splits, logits)
+    with atomic(metrics / "answers.json") as part:
+        part.write_text(json.dumps(found.answers, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     with atomic_folder(metrics / "evaluate") as folder:
-        pq.write_table(found.answers, folder / "photographs.parquet", compression="zstd")
-        pq.write_table(found.verification, folder / "verification.parquet", compression="zstd")
         draw_models(folder, found, splits, logits, names, params.seed)
         trained = load_pretext_model(pretrained)
         if trained is not None:

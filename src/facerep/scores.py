@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from facerep.params import Evaluate as Settings
@@ -30,8 +29,9 @@ class Scores(NamedTuple):
 
     results: dict[str, Any]  # metrics/evaluate.json
     roc: Roc
-    answers: pa.Table  # a row a test photograph: key, identity, and for each way of answering whether it was right
-    verification: pa.Table  # auc and eer of each bootstrap sample of the test photographs
+    answers: dict[str, Any]  # metrics/answers.json, of lists alone:
+    # `photographs`: of each test photograph key, identity and, for each way of answering, 1 where it was right, else 0
+    # `verification`: auc and eer of each bootstrap sample of them, or null
 
 
 def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.ndarray) -> Scores:
@@ -82,8 +82,20 @@ def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.nd
         resamples=settings.verification_bootstrap,
         seed=seed,
     )
-    answers = pa.table({"key": test.keys, "identity": test.names, **right})
-    return Scores(results, roc, answers, pa.table({"auc": areas, "eer": errors}))
+    answers = {
+        "photographs": {
+            "key": test.keys,
+            "identity": test.names,
+            **{way: r.astype(int).tolist() for way, r in right.items()},
+        },
+        "verification": {name: _listed(values) for name, values in (("auc", areas), ("eer", errors))},
+    }
+    return Scores(results, roc, answers)
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    """Plain JSON data, which has no NaN."""
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def batches(pixels: FacePixels) -> list[range]:

@@ -52,14 +52,6 @@ class Record(NamedTuple):
         value: dict[str, Any] = json.loads(self.files[path])
         return value
 
-    def table(self, path: str) -> pa.Table:
-        """One of its Parquet files. Raises FacerepError when the experiment lacks it."""
-        if path not in self.files:
-            raise FacerepError(
-                f"experiment {self.run.name}: has no {path}; `dvc exp remove {self.run.name}` and run again."
-            )
-        return pq.read_table(pa.BufferReader(self.files[path]))
-
 
 def read_record(run: Run, experiment: Experiment) -> Record:
     """The metrics, curves and pictures of an experiment."""
@@ -86,10 +78,11 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
         "commit": record.baseline,
         "seconds": seconds,
     }
-    answers = record.table("metrics/evaluate/photographs.parquet")
+    answers = record.json("metrics/answers.json")
+    photographs = pa.table(answers["photographs"])
     renamed = {"key": "key", "identity": "identity", "finetuned": "finetuned"}
     renamed |= {f"{way}_{run.labels}": way for way in ("probe", "knn")}
-    verification = record.table("metrics/evaluate/verification.parquet")
+    verification = pa.table({name: pa.array(v, pa.float64()) for name, v in answers["verification"].items()})
     verification = verification.append_column("replicate", pa.array(range(len(verification)), pa.int64()))
     curves = [
         own | {"stage": stage, "epoch": int(row["epoch"]), "measure": measure, "value": value}
@@ -100,7 +93,9 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
     ]
     return {
         "runs": pa.Table.from_pylist([row], RUNS),
-        "photographs": _with(answers.select(list(renamed)).rename_columns(list(renamed.values())), own, PHOTOGRAPHS),
+        "photographs": _with(
+            photographs.select(list(renamed)).rename_columns(list(renamed.values())), own, PHOTOGRAPHS
+        ),
         "verification": _with(verification, own, VERIFICATION),
         "curves": pa.Table.from_pylist(curves, CURVES),
     }
