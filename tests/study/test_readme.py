@@ -24,6 +24,8 @@ def test_the_page_of_results_lfw_is_that_of_its_tables(tmp_path: Path) -> None:
     from facerep.study.page import render
 
     results = ROOT / "results" / "lfw"
+    if not (results / "verdict.json").is_file():
+        pytest.skip("no seed of studies/lfw.yaml is complete yet")
     shutil.copytree(results, tmp_path / "lfw", ignore=shutil.ignore_patterns("figures", "index.html", "table.md"))
     render(tmp_path / "lfw", photographs=False)
     for name in ("index.html", "table.md"):
