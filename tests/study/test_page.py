@@ -270,3 +270,15 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(FacerepError, match=re.escape(name)):
         render(tmp_path, photographs=False)
     assert not (tmp_path / "index.html").exists()
+
+
+def test_a_study_that_is_half_tuned_has_a_page(tmp_path: Path) -> None:
+    """Of some trials nobody knows the accuracy yet."""
+    made_up.write(tmp_path, seeds=2, galleries=False, epochs=1)
+    path = tmp_path / "tuning.csv"
+    head, first, *rest = path.read_text().splitlines()
+    values = first.split(",")
+    values[head.split(",").index("val_accuracy")] = ""
+    path.write_text("\n".join([head, ",".join(values), *rest]) + "\n")
+    render(tmp_path, photographs=False)
+    assert "tuning" in (tmp_path / "index.html").read_text().lower()

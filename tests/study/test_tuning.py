@@ -1,5 +1,9 @@
 """What is chosen on val: against the plain words of the docstring."""
 
+import math
+
+import pytest
+
 from facerep.study.tuning import tune
 from tests.study.runs import planner, study
 
@@ -54,3 +58,41 @@ def test_the_best_mean_on_val_is_chosen_key_by_key_and_of_equals_the_first() -> 
 def test_without_tuning_nothing_is_wanting() -> None:
     choice = tune(study(), planner(study()), {})
     assert (choice.tuned, choice.trials, choice.wanting) == ({}, [], [])
+
+
+@pytest.mark.parametrize(
+    ("top", "beyond", "tried", "chosen"),
+    [
+        (0.002, 2, [0.001, 0.002, 0.004], 0.002),  # the best lies inside
+        (0.0005, 2, [0.001, 0.002, 0.004, 0.0005, 0.00025], 0.0005),
+        (0.00025, 2, [0.001, 0.002, 0.004, 0.0005, 0.00025], 0.00025),  # no further than twice
+        (0.00025, 0, [0.001, 0.002, 0.004], 0.001),
+        (0.016, 3, [0.001, 0.002, 0.004, 0.008, 0.016, 0.032], 0.016),
+    ],
+)
+def test_the_grid_goes_on_where_the_best_lies_at_its_end(
+    top: float, beyond: int, tried: list[float], chosen: float
+) -> None:
+    of = study(
+        tune={"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.001, 0.002, 0.004]}, "beyond": beyond}
+    )
+    plan = planner(of)
+    known: dict[str, float] = {}
+    while (choice := tune(of, plan, known)).wanting:
+        for run in choice.wanting:
+            rate = run.settings.get("demo.finetune.learning_rate", 0.002)
+            known[run.name] = 1 - abs(math.log2(rate / top)) / 10  # one peak
+    assert [t.value for t in choice.trials if t.variant == "original"] == tried
+    assert choice.tuned["original"] == {"finetune.learning_rate": chosen}
+
+
+@pytest.mark.parametrize(("sign", "tried"), [(1, [2, 5, 12, 29]), (-1, [2, 5, 1])])
+def test_a_grid_of_whole_numbers_stays_one(sign: int, tried: list[int]) -> None:
+    of = study(tune={"seeds": [0], "labels": [4], "grid": {"finetune.score_every": [2, 5]}, "beyond": 2})
+    plan = planner(of)
+    known: dict[str, float] = {}
+    while (choice := tune(of, plan, known)).wanting:
+        known |= {run.name: sign * run.settings["demo.finetune.score_every"] for run in choice.wanting}
+    values = [t.value for t in choice.trials if t.variant == "original"]
+    assert values == tried  # past 1 there is no whole number
+    assert all(isinstance(value, int) for value in values)

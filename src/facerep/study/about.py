@@ -59,7 +59,8 @@ def hardware() -> dict[str, Any]:
 
 def commands(study: Study, path: Path) -> list[str]:
     """What makes the whole study again, and what prints the line of each run."""
-    local = any("://" not in archive["url"] for archive in study.set.get("download.archives", []))
+    urls = [archive["url"] for archive in study.set.get("download.archives", [])]
+    local = any("/" not in url for url in urls)  # a bare name, which FACEREP_MIRROR has to find
     mirror = "FACEREP_MIRROR=<the folder of the archive> " if local else ""
     return [
         f"{mirror}make study STUDY={path}",

@@ -29,6 +29,7 @@ class Tune(Strict):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     labels: Annotated[list[Labels], Field(min_length=1)]
     grid: dict[str, Annotated[list[int | float], Field(min_length=2)]]
+    beyond: Annotated[int, Field(ge=0)] = 0  # how often a grid may go on past its end, while the best value lies there
 
 
 class Study(Strict):

@@ -36,7 +36,6 @@ class Queue(NamedTuple):
 
     queued: set[str]
     active: set[str]
-    failed: set[str]
     workers: int  # that live
 
 
@@ -53,17 +52,26 @@ def finished() -> dict[str, Experiment]:
 
 
 def queue() -> Queue:
-    """What is queued, running and failed just now."""
-    return _patiently(_queue)
+    """What waits and runs just now."""
+
+    def read() -> Queue:
+        with Repo() as repo:
+            tasks = repo.experiments.celery_queue
+            active = {entry.name for entry in tasks.iter_active()}
+            queued = {entry.name for entry in tasks.iter_queued()}
+            return Queue(queued, active, _workers(Path(tasks.wdir)))
+
+    return _patiently(read)
 
 
-def _queue() -> Queue:
-    with Repo() as repo:
-        tasks = repo.experiments.celery_queue
-        active = {entry.name for entry in tasks.iter_active()}
-        queued = {entry.name for entry in tasks.iter_queued()}
-        failed = {done.entry.name for done in tasks.iter_failed()}
-        return Queue(queued, active, failed - active - queued, _workers(Path(tasks.wdir)))
+def failed() -> set[str]:
+    """The names of those that the queue keeps as failed: seconds where hundreds have ended, so not for every look."""
+
+    def read() -> set[str]:
+        with Repo() as repo:
+            return {done.entry.name for done in repo.experiments.celery_queue.iter_failed()}
+
+    return _patiently(read)
 
 
 def _workers(folder: Path) -> int:
@@ -108,16 +116,17 @@ def start(jobs: int) -> None:
 
 
 def forget(names: Iterable[str]) -> None:
-    """Take failed experiments, and those that run for a worker that is no more, from the queue."""
+    """End these experiments where they run, or seem to for a worker that is no more, and take them from the queue."""
     with Repo() as repo:
         tasks = repo.experiments.celery_queue
         wanted = set(names)
         stale = sorted(wanted & {entry.name for entry in tasks.iter_active()})
         if stale:
             tasks.kill(stale, force=True)
-        failed = sorted(wanted & {done.entry.name for done in tasks.iter_failed()})
-        if failed:
-            tasks.remove(failed)
+        left = wanted & {done.entry.name for done in tasks.iter_failed()}
+        left |= wanted & {entry.name for entry in tasks.iter_queued()}
+        if left:
+            tasks.remove(sorted(left))
 
 
 def last_words(name: str) -> str:

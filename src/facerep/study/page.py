@@ -19,12 +19,12 @@ from facerep.study.theme import variables
 HERE = Path(__file__).parent
 # what a picture shows, for those who do not see it
 PICTURES = {
-    "turns": "Turned faces of held-out people; under each what the network says of its turn, and whether that is right.",
-    "reconstructions": "Faces of held-out people in three columns: the grey input, what the network gave back, the truth.",
-    "views": "Faces of held-out people, each in the two views that the network has to match.",
-    "hardest_pairs": "Pairs of test photographs: two people taken for one, and one person taken for two.",
+    "turns": "Turned photographs of held-out identities; under each the network's answer, and whether it is right.",
+    "reconstructions": "Photographs of held-out identities: the grey input, what the network gave back, the truth.",
+    "views": "Photographs of held-out identities, each in the two views that the network has to match.",
+    "hardest_pairs": "Pairs of test photographs: two identities taken for one, and one taken for two.",
     "neighbours": "Test photographs, each beside the training photograph nearest to it, which is of somebody else.",
-    "nearest": "Test photographs, each followed by the training photographs nearest to it; a tick marks the same person.",
+    "nearest": "Test photographs, each followed by the training photographs nearest to it; a tick marks the same identity.",
 }
 PRETEXT_PICTURES = ("turns", "reconstructions", "views")
 
@@ -138,7 +138,7 @@ def _others(found: Results, pictures: list[Picture], name: str) -> list[Picture]
 
 
 def _pretexts(found: Results, drawn: dict[str, Markup], pictures: list[Picture]) -> list[Row]:
-    """For each variant with a pretext: what it is, its curves on held-out faces, its pictures."""
+    """For each variant with a pretext: what it is, its curves on held-out photographs, its pictures."""
     parts = []
     for variant in found.variants:
         curves = drawn.get(f"pretext {variant}", Markup(""))

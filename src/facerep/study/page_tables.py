@@ -155,7 +155,7 @@ def ends_table(results: Results) -> Table:
 
 
 def pretext_table(results: Results) -> Table | None:
-    """What each pretext scores on held-out faces: mean over the runs that have a score."""
+    """What each pretext scores on held-out photographs: mean over the runs that have a score."""
     rows: list[list[Cell]] = []
     for variant in results.variants:
         scores = [_mean(results, variant, f"pretext_{name}") for name in ("accuracy", "psnr", "psnr_grey")]
@@ -163,7 +163,7 @@ def pretext_table(results: Results) -> Table | None:
             cells = [of_measure(scores[0], MEASURES["accuracy"]), *(plain(score, 1) for score in scores[1:])]
             rows.append([variant, *cells])
     columns = ["variant", "answered right, %", "PSNR given back, dB", "PSNR of the grey input, dB"]
-    return Table("On held-out faces, mean over the seeds", columns, rows, frozenset((1, 2, 3))) if rows else None
+    return Table("On held-out photographs, mean over the seeds", columns, rows, frozenset((1, 2, 3))) if rows else None
 
 
 def _mean(results: Results, variant: str, key: str) -> float | None:

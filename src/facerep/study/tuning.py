@@ -30,6 +30,7 @@ def tune(study: Study, planner: Planner, accuracy: dict[str, float]) -> Choice:
 
     Coordinate search: a key is tried at the values chosen for the keys before it, and at the study's own values of those
     after it. The value with the largest mean accuracy on val over tune's seeds and labels is taken, of equals the first.
+    A best value at an end of the grid is no optimum yet: there the grid goes on by its last step, at most `beyond` times.
     Keys of `pretrain` are passed over where nothing is pretrained.
 
     Args:
@@ -63,16 +64,31 @@ def _try(
 ) -> Any:
     """The best value of a key; None while runs are wanting, which are noted."""
     assert study.tune is not None
-    means = []
-    for value in values:
+    means: dict[Any, float] = {}
+    values = list(values)
+    for value in values:  # which may grow
         runs = [
             planner.run(variant, labels, seed, {**choice.tuned[variant], key: value})
             for seed in study.tune.seeds
             for labels in study.tune.labels
         ]
         choice.trials.extend(Trial(variant, key, value, run) for run in runs)
-        choice.wanting.extend(run for run in runs if run.name not in accuracy)
-        means.append(sum(accuracy.get(run.name, 0.0) for run in runs) / len(runs))
-    if any(trial.run.name not in accuracy for trial in choice.trials if (trial.variant, trial.key) == (variant, key)):
-        return None
-    return values[means.index(max(means))]
+        wanting = [run for run in runs if run.name not in accuracy]
+        choice.wanting.extend(wanting)
+        if not wanting:
+            means[value] = sum(accuracy[run.name] for run in runs) / len(runs)
+        if value == values[-1] and len(means) == len(values) < len(study.tune.grid[key]) + study.tune.beyond:
+            values.extend(_next(means))
+    return max(means, key=means.__getitem__) if len(means) == len(values) else None
+
+
+def _next(means: dict[Any, float]) -> list[float]:
+    """The value past the end of a grid where its best lies, by the step that leads there: a factor. Else none."""
+    low, *_, high = ordered = sorted(means)
+    best = max(means, key=means.__getitem__)
+    if best not in (low, high) or low <= 0:
+        return []
+    beyond = low * low / ordered[1] if best == low else high * high / ordered[-2]
+    if all(isinstance(value, int) for value in means):
+        return [] if round(beyond) in (0, best) else [round(beyond)]
+    return [float(f"{beyond:.6g}")]  # no digits that only the division made

@@ -94,8 +94,9 @@ def _rules(study: Study, judged: dict[str, Row]) -> list[str]:
     seeds, family = min((row["seeds"] for row in judged.values()), default=0), max(1, len(judged))
     least = min(1.0, smallest_p(seeds) * family)
     enough = next(n for n in range(2, 64) if smallest_p(n) * family < ALPHA)
-    reach = f"With {_seeds(seeds)} and {family} variants the smallest p after Holm is {_p(least)}" + (
-        f", so that nothing could be called: that takes {enough} seeds." if least >= ALPHA else "."
+    reach = (
+        f"With {_seeds(seeds)} and {family} variant{'s' * (family > 1)} the smallest p after Holm is {_p(least)}"
+        + (f", so that nothing could be called: that takes {enough} seeds." if least >= ALPHA else ".")
     )
     return [
         f"A variant {HELPS} (or {HURTS}) when p after Holm's correction is below {ALPHA:g} and the 95 % interval of its "

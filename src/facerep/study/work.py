@@ -117,37 +117,42 @@ class Bench:
         failed: set[str] = set()
         for _ in range(TRIES):  # a worker of DVC's may die and take a run along, or two be in each other's way
             there = experiments.queue()
-            gone = there.failed | (set() if there.workers else there.active)
+            gone = experiments.failed() - there.queued - there.active | (set() if there.workers else there.active)
             experiments.forget(names & gone)
             wanting = names - experiments.finished().keys() - ((there.queued | there.active) - gone)
             experiments.add(run for run in runs if run.name in wanting)
             experiments.start(jobs)
-            self._watch(names, jobs, title)
+            hopeless = self._watch(names, jobs, title)
             failed = names - experiments.finished().keys()
             if not failed:
                 return
-        first = sorted(failed)[0]
+            if hopeless:
+                break
+        first = sorted(experiments.failed() & failed or failed)[0]
         raise FacerepError(
             f"{len(failed)} of {len(names)} runs failed, {first} first: {experiments.last_words(first)} "
-            f"(`dvc queue logs {first}` has it all). The others are done; run the same command again to try these again."
+            f"(`dvc queue logs {first}` has it all). What is done stays done; run the same command again to try these again."
         )
 
-    def _watch(self, names: set[str], jobs: int, title: str) -> None:
-        """Wait, and note how long each run takes."""
+    def _watch(self, names: set[str], jobs: int, title: str) -> bool:
+        """Wait, and note how long each run takes; whether it is hopeless, since so far every run has failed."""
         began: dict[str, float] = {}
         with progress_bar() as bar:
             shown = bar.add_task(title, total=len(names))
             while True:
-                there, now = experiments.queue(), time.time()
+                there, done, now = experiments.queue(), experiments.finished().keys(), time.time()
                 for name in there.active & names:
                     began.setdefault(name, now)
                 left = names & (there.queued | there.active)
                 ended = {name: now - start for name, start in began.items() if name not in left}
-                _note(self.journal, {name: s for name, s in ended.items() if name not in there.failed})
+                _note(self.journal, {name: s for name, s in ended.items() if name in done})
                 began = {name: start for name, start in began.items() if name in left}
                 bar.update(shown, completed=len(names) - len(left))
-                if not left:
-                    return
+                hopeless = len(names - left) > jobs and not names & done
+                if hopeless:
+                    experiments.forget(left)  # the others would fail as well
+                if hopeless or not left:
+                    return hopeless
                 if there.workers < min(jobs, len(left)):  # a worker of DVC's may end before the queue does
                     experiments.start(jobs)
                 time.sleep(POLL_S)
