@@ -14,6 +14,7 @@ from statsmodels.stats.power import TTestPower
 
 from facerep.errors import FacerepError
 from facerep.study import statistics as module
+from facerep.study.answers import NEITHER, word_of
 from facerep.study.statistics import (
     compare,
     detectable,
@@ -341,43 +342,65 @@ def test_better_where_nothing_varies() -> None:
     assert probability_better(0.1, np.arange(5.0), 1) is None
 
 
-@pytest.mark.parametrize(("power", "alpha"), [(0.8, 0.05), (0.9, 0.1), (0.5, 0.05)])
-@pytest.mark.parametrize("seeds", [3, 4, 5, 8, 20])
-def test_detectable_is_statsmodels(seeds: int, power: float, alpha: float) -> None:
+@pytest.mark.parametrize(("seeds", "family"), [(6, 1), (7, 2), (8, 6)])
+def test_detectable_where_all_signs_have_to_agree(seeds: int, family: int) -> None:
+    """With so few seeds p × family is below 0.05 only if all differ the same way: Phi(d)^S = 0.8."""
+    assert smallest_p(seeds) * family < 0.05 <= 2 * smallest_p(seeds) * family
     differences = np.random.default_rng(seeds).normal(0.3, 0.02, size=seeds)
-    got = detectable(differences, power, alpha)
-    theirs = TTestPower().power(got / differences.std(ddof=1), seeds, alpha)
-    assert theirs == pytest.approx(power, abs=1e-6)
+    by_hand = stats.norm.ppf(0.8 ** (1 / seeds)) * differences.std(ddof=1)
+    assert detectable(differences, 0, family) == pytest.approx(by_hand, rel=0.02)
 
 
-@pytest.mark.parametrize("seeds", [2, 5])
-def test_detectable_is_detected_so_often(seeds: int) -> None:
+@pytest.mark.parametrize(("seeds", "family", "half_width"), [(8, 1, 0.0), (9, 6, 0.015), (10, 6, 0.0)])
+def test_detectable_is_called_so_often(seeds: int, family: int, half_width: float) -> None:
     differences = np.arange(seeds) * 0.01
-    drawn = np.random.default_rng(0).normal(detectable(differences), differences.std(ddof=1), size=(20_000, seeds))
-    share = (stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05).mean()
-    assert share == pytest.approx(0.8, abs=4 * sqrt(0.8 * 0.2 / 20_000))
+    truth = detectable(differences, half_width, family)
+    assert truth is not None
+    drawn = np.random.default_rng(1).normal(truth, differences.std(ddof=1), size=(4000, seeds))
+    called = [paired_permutation(row) * family < 0.05 and row.mean() > half_width for row in drawn]
+    assert np.mean(called) == pytest.approx(0.8, abs=4 * sqrt(0.8 * 0.2 * (1 / 4000 + 1 / 10_000)))
 
 
-def test_detectable_where_nothing_varies() -> None:
-    assert detectable(np.full(5, 0.1)) == 0
-    assert detectable(np.array([0.1])) is None
+@pytest.mark.parametrize(("seeds", "family"), [(12, 6), (20, 1)])
+def test_detectable_of_many_seeds_is_statsmodels(seeds: int, family: int) -> None:
+    differences = np.random.default_rng(seeds).normal(0.3, 0.02, size=seeds)
+    got = detectable(differences, 0, family)
+    assert got is not None
+    theirs = TTestPower().power(got / differences.std(ddof=1), seeds, 0.05 / family)
+    assert theirs == pytest.approx(0.8, abs=4 * sqrt(0.8 * 0.2 / 10_000))
+
+
+def test_a_wide_interval_alone_decides_what_is_detectable() -> None:
+    differences = np.arange(8) * 0.001
+    mean_above = stats.norm.ppf(0.8) * differences.std(ddof=1) / sqrt(8)
+    assert detectable(differences, 5.0, 6) == pytest.approx(5 + mean_above, rel=1e-4)
+
+
+def test_nothing_is_detectable_for_too_few_seeds_or_where_nothing_varies() -> None:
+    differences = np.arange(7) * 0.01
+    assert detectable(differences[:5], 0) is None
+    assert detectable(differences, 0, 6) is None
+    assert detectable(differences, 0, 3) is not None
+    assert detectable(np.full(8, 0.1), 0) is None
+    assert detectable(np.array([0.1]), 0) is None
 
 
 # all of it
 
 
 def test_comparison_puts_the_parts_together() -> None:
-    variant, baseline = np.array([0.7, 0.72, 0.69, 0.75]), np.array([0.65, 0.7, 0.66, 0.66])
+    variant = np.array([0.7, 0.72, 0.69, 0.75, 0.71, 0.7, 0.66])
+    baseline = np.array([0.65, 0.7, 0.66, 0.66, 0.7, 0.65, 0.65])
     replicates = np.random.default_rng(0).normal(0.05, 0.01, size=2000)
-    got = compare(variant, baseline, replicates)
+    got = compare(variant, baseline, replicates, 2)
     differences = variant - baseline
-    assert (got.seeds, got.mean, got.sd) == (4, pytest.approx(0.715), pytest.approx(np.std(variant, ddof=1)))
-    assert got.difference == pytest.approx(0.0475)
-    assert (got.low, got.high) == expanded_interval(replicates, 4)
-    assert got.p == 2 / 16
+    assert (got.seeds, got.mean, got.sd) == (7, pytest.approx(4.93 / 7), pytest.approx(np.std(variant, ddof=1)))
+    assert got.difference == pytest.approx(0.26 / 7)
+    assert (got.low, got.high) == expanded_interval(replicates, 7)
+    assert got.p == 2 / 2**7
     assert got.effect == effect_size(differences)
-    assert got.better == probability_better(got.difference, replicates, 4) > 0.9
-    assert got.detectable == detectable(differences)
+    assert got.better == probability_better(got.difference, replicates, 7) > 0.9
+    assert got.detectable == detectable(differences, (got.high - got.low) / 2, 2)
     assert all(type(value) in (int, float) for value in got)
 
 
@@ -401,7 +424,7 @@ def test_comparison_of_one_seed() -> None:
 def test_comparison_of_the_baseline_with_itself(seeds: int) -> None:
     values = np.random.default_rng(0).random(seeds)
     got = compare(values, values, np.zeros(100))
-    assert (got.difference, got.low, got.high, got.p, got.better, got.detectable) == (0, 0, 0, 1, 0.5, 0)
+    assert (got.difference, got.low, got.high, got.p, got.better, got.detectable) == (0, 0, 0, 1, 0.5, None)
 
 
 # simulations
@@ -475,6 +498,43 @@ def test_power_grows_with_the_effect() -> None:
     assert np.all(np.diff(shares) > 0)
     assert shares[0] < 0.05
     assert shares[3] > 0.9
+
+
+def alarms(trials: int, persistent: float, pool: int) -> tuple[float, float]:
+    """How often a family of six without any effect has an alarm, by Holm's p alone and by the rule of the words.
+
+    Eight seeds, each of which tests on a quarter of one pool of photographs, as a study's do.
+    """
+    rng = np.random.default_rng(pool)
+    answers = study(trials, 8, 200, [0.6] * 7, 0.015, rng, 0.25, persistent)
+    values = [(x[..., 1:].astype(float) - x[..., :1]).reshape(len(x), -1) for x in answers]
+    differences = np.array([x.mean(0) for x in values]).reshape(8, trials, 6)
+    replicates = hierarchical_bootstrap(photograph_bootstrap(values, 200, seed=1), 2000, seed=2)
+    ends = np.array([expanded_interval(column, 8) for column in replicates.T]).reshape(trials, 6, 2)
+    by_p, by_word = [], []
+    for trial in range(trials):
+        adjusted = holm(np.array([paired_permutation(differences[:, trial, arm]) for arm in range(6)]))
+        rows = [
+            {"measure": "accuracy", "p_holm": p, "low": low, "high": high, "difference": (low + high) / 2}
+            for p, (low, high) in zip(adjusted, ends[trial], strict=True)
+        ]
+        by_p.append((adjusted < 0.05).any())
+        by_word.append(any(word_of(row) != NEITHER for row in rows))
+    return float(np.mean(by_p)), float(np.mean(by_word))
+
+
+@pytest.mark.parametrize("persistent", [0.3, 0.5])
+def test_words_raise_no_false_alarms_where_seeds_share_photographs(persistent: float) -> None:
+    """`persistent`: how much of what an arm makes of a photograph stays from training to training."""
+    _, by_word = alarms(400, persistent, 0)
+    assert by_word <= 0.05 + 3 * sqrt(0.05 * 0.95 / 400)  # it is 0.02 to 0.03
+
+
+def test_p_alone_would_raise_them() -> None:
+    """At the worst, arms that differ by photograph for good: flips of signs take the seeds for independent."""
+    by_p, by_word = alarms(400, 0.8, 0)
+    assert by_p > 0.05 + 3 * sqrt(0.05 * 0.95 / 400)  # 0.13
+    assert by_word < by_p / 1.5  # 0.06
 
 
 @pytest.mark.slow

@@ -9,13 +9,12 @@ from facerep.errors import FacerepError
 from facerep.study.config import Study
 from facerep.study.efficiency import labels_saved
 from facerep.study.records import Tables
-from facerep.study.statistics import Comparison, compare, hierarchical_bootstrap, holm, photograph_bootstrap
+from facerep.study.statistics import ALPHA, Comparison, compare, hierarchical_bootstrap, holm, photograph_bootstrap
 
 BY_LABELS = {"accuracy": "finetuned", "probe": "probe", "knn": "knn"}  # measure: its column among the photographs
 BY_MODEL = {"auc": 1, "eer": -1}  # of the pretrained features alone; -1: less is better
 RESAMPLES = 10_000
 WITHIN = 1_000  # resamples of a seed's photographs
-ALPHA = 0.05
 HELPS, HURTS, NEITHER = "helps", "hurts", "no evidence either way"
 
 _NUMBERS = ("mean", "sd", "difference", "low", "high", "p", "p_holm", "effect", "better", "detectable")
@@ -48,8 +47,8 @@ class _Pair(NamedTuple):
 def answer(study: Study, tables: Tables) -> Answers:
     """Hold every variant against the baseline, on the seeds that both have runs of at every budget.
 
-    Labels None stands for the mean over the budgets. Holm's correction is within a measure: over the variants for the
-    mean over the budgets (and for verification, which knows no budgets), over variants and budgets for the rest.
+    Labels None stands for the mean over the budgets, and for verification, which knows no budgets. Holm's correction is
+    over all of the study's variants, those too that have no runs yet, at one measure and one number of labels.
 
     Raises FacerepError when two variants of a seed were not judged on the same photographs, or no seed is complete.
     """
@@ -65,9 +64,10 @@ def answer(study: Study, tables: Tables) -> Answers:
         if variant == study.baseline or not seeds:
             continue
         pair = _pair(study, tables, variant, seeds)
-        rows += [_row(measure, labels, variant, pair) for measure, labels in pair.values]
+        family = len(study.variants) - 1
+        rows += [_row(measure, labels, variant, pair, family) for measure, labels in pair.values]
         saved += _saved_rows(study, variant, pair, len(seeds))
-    _adjust(rows)
+    _adjust(rows, len(study.variants) - 1)
     order = {variant: n for n, variant in enumerate([study.baseline, *study.variants])}
     measures = [*BY_LABELS, *BY_MODEL]
     rows.sort(key=lambda row: (measures.index(row["measure"]), row["labels"] or 0, order[row["variant"]]))
@@ -150,9 +150,9 @@ def _of(table: pa.Table, **equal: Any) -> pa.Table:
     return table.filter(pa.array(mask))
 
 
-def _row(measure: str, labels: int | None, variant: str, pair: _Pair) -> dict[str, Any]:
+def _row(measure: str, labels: int | None, variant: str, pair: _Pair, family: int) -> dict[str, Any]:
     values, drawn, sign = pair.values[measure, labels], pair.replicates[measure, labels], BY_MODEL.get(measure, 1)
-    found: Comparison = compare(sign * values[:, 0], sign * values[:, 1], sign * (drawn[:, 0] - drawn[:, 1]))
+    found: Comparison = compare(sign * values[:, 0], sign * values[:, 1], sign * (drawn[:, 0] - drawn[:, 1]), family)
     row = {"measure": measure, "labels": labels, "variant": variant, **found._asdict()}
     if sign < 0:  # back to the measure as it is
         low, high = (None if end is None else -end for end in (found.high, found.low))
@@ -178,13 +178,13 @@ def _saved_rows(study: Study, variant: str, pair: _Pair, seeds: int) -> list[dic
     return [{"variant": variant, **row._asdict()} for row in rows]
 
 
-def _adjust(rows: list[dict[str, Any]]) -> None:
+def _adjust(rows: list[dict[str, Any]], size: int) -> None:
     """Add `p_holm` and `word` to every row that has a p."""
-    families: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    families: dict[tuple[str, int | None], list[dict[str, Any]]] = {}
     for row in rows:
         if "p" in row:
-            families.setdefault((row["measure"], row["labels"] is None), []).append(row)
+            families.setdefault((row["measure"], row["labels"]), []).append(row)
     for family in families.values():
-        for row, adjusted in zip(family, holm(np.array([row["p"] for row in family])), strict=True):
+        for row, adjusted in zip(family, holm(np.array([row["p"] for row in family]), size), strict=True):
             row["p_holm"] = float(adjusted)
             row["word"] = word_of(row)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from facerep.study.answers import ALPHA, HELPS, HURTS, NEITHER, Answers
+from facerep.study.answers import HELPS, HURTS, NEITHER, Answers
 from facerep.study.config import Study
-from facerep.study.statistics import smallest_p
+from facerep.study.statistics import ALPHA, smallest_p
 
 Row = dict[str, Any]
 
@@ -21,7 +21,7 @@ def verdict(study: Study, answers: Answers, missing: int) -> Row:
     judged = {row["variant"]: row for row in rows if row["variant"] != study.baseline}
     saved = _rows(answers.saved)
     return {
-        "sentence": _whole(study, judged),
+        "sentence": _whole(study, judged, saved),
         "variants": {
             name: {
                 "word": row["word"],
@@ -42,14 +42,14 @@ def _rows(table: pa.Table) -> list[Row]:
     return rows
 
 
-def _whole(study: Study, judged: dict[str, Row]) -> str:
+def _whole(study: Study, judged: dict[str, Row], saved: list[Row]) -> str:
     if not judged:
         return f"There is nothing to hold against {study.baseline} yet."
     parts = []
     for word, verb in ((HELPS, "helps"), (HURTS, "hurts")):
         named = sorted((row for row in judged.values() if row["word"] == word), key=lambda row: -abs(row["difference"]))
         if named:
-            what = _listed([f"{row['variant']} ({_points(row['difference'])} points)" for row in named])
+            what = _listed([_named(study, row, saved) for row in named])
             parts.append(f"{what} {verb if len(named) == 1 else verb[:-1]}")
     unclear = [row for row in judged.values() if row["word"] == NEITHER]
     if unclear:
@@ -59,6 +59,15 @@ def _whole(study: Study, judged: dict[str, Row]) -> str:
     return f"Against {study.baseline}, fine-tuned with the same labels: " + "; ".join(parts) + "."
 
 
+def _named(study: Study, row: Row, saved: list[Row]) -> str:
+    """A variant with its difference and, where it helps, what its labels are worth."""
+    text = f"{row['variant']} ({_points(row['difference'])} points"
+    middle = _middle([s for s in saved if s["variant"] == row["variant"]])
+    if row["word"] == HELPS and middle is not None:
+        text += f": {middle['labels']} labels do what {_labels(middle['equal'], sorted(study.budgets))} do without it"
+    return f"{text})"
+
+
 def _one(study: Study, row: Row) -> str:
     budgets = "the label budgets" if len(study.budgets) > 1 else f"{min(study.budgets)} labels an identity"
     text = f"{_points(row['difference'])} points of test accuracy over {budgets}"
@@ -66,16 +75,37 @@ def _one(study: Study, row: Row) -> str:
         return f"{text}, from one seed alone, which is no verdict."
     text += f" (95 % {_points(row['low'])} to {_points(row['high'])}; p = {_p(row['p_holm'])} after Holm)"
     if row["word"] == NEITHER:
-        seen = f"{_seeds(row['seeds'])} could have seen a difference of {100 * row['detectable']:.1f} points"
-        return f"{text}: {NEITHER} ({seen})."
+        return f"{text}: {NEITHER} ({_seen(study, row)})."
     return f"{text}: {row['word']}."
 
 
+def _seen(study: Study, row: Row) -> str:
+    """What so many seeds could have shown."""
+    if row["detectable"] is not None:
+        return f"{_seeds(row['seeds'])} could have seen a difference of {100 * row['detectable']:.1f} points"
+    if smallest_p(row["seeds"]) * _family(study) >= ALPHA:
+        return f"{_seeds(row['seeds'])} could have seen none, however large: that takes {_enough(study)} seeds"
+    return "no seed differs from another"
+
+
+def _family(study: Study) -> int:
+    """The variants that are judged together: all of them, those without runs too."""
+    return len(study.variants) - 1
+
+
+def _enough(study: Study) -> int:
+    return next(n for n in range(2, 64) if smallest_p(n) * _family(study) < ALPHA)
+
+
+def _middle(rows: list[Row]) -> Row | None:
+    """Of a variant's labels saved those at the middle budget, where the baseline's curve goes on to both sides."""
+    return sorted(rows, key=lambda row: row["labels"])[len(rows) // 2 if len(rows) != 2 else 0] if rows else None
+
+
 def _saved(study: Study, rows: list[Row]) -> str:
-    """At the middle budget, where the baseline's curve goes on to both sides."""
-    if not rows:
+    row = _middle(rows)
+    if row is None:
         return ""
-    row = sorted(rows, key=lambda row: row["labels"])[len(rows) // 2 if len(rows) != 2 else 0]
     budgets = sorted(study.budgets)
     text = f"With {row['labels']} labels an identity it reaches what {study.baseline} reaches with "
     text += _labels(row["equal"], budgets)
@@ -91,28 +121,47 @@ def _labels(equal: float, budgets: list[int]) -> str:
 
 
 def _rules(study: Study, judged: dict[str, Row]) -> list[str]:
-    seeds, family = min((row["seeds"] for row in judged.values()), default=0), max(1, len(judged))
-    least = min(1.0, smallest_p(seeds) * family)
-    enough = next(n for n in range(2, 64) if smallest_p(n) * family < ALPHA)
-    reach = (
-        f"With {_seeds(seeds)} and {family} variant{'s' * (family > 1)} the smallest p after Holm is {_p(least)}"
-        + (f", so that nothing could be called: that takes {enough} seeds." if least >= ALPHA else ".")
-    )
-    return [
+    rules = [
         f"A variant {HELPS} (or {HURTS}) when p after Holm's correction is below {ALPHA:g} and the 95 % interval of its "
-        f"difference to {study.baseline} leaves out 0. Else there is {NEITHER}, and the smallest difference is named that "
-        "so many seeds of this spread would have shown in 80 of 100 studies.",
+        f"difference to {study.baseline} leaves out 0. Else there is {NEITHER}, and the smallest true difference is named "
+        "that this rule would have called in 80 of 100 such studies.",
         "The verdict is on the test accuracy of fine-tuning, as the mean over the label budgets. Each budget, the linear "
-        "probe, nearest neighbours and verification stand beside it in the table, each corrected among themselves.",
+        "probe, nearest neighbours and verification stand beside it in the table. Each is corrected for the number of "
+        "variants, but not for the number of such rows: of many a few are called by luck.",
         "Runs are paired by seed: the same photographs to pretrain on, to learn from and to be judged by, in the same "
         "order. p is of an exact permutation test: the share of all flips of the seeds' signs with so large a difference.",
         "The interval is that of a hierarchical bootstrap over seeds and test photographs, widened for few seeds "
-        "(Hesterberg 2015).",
+        "(Hesterberg 2015). The seeds split one pool of photographs, and p takes them for independent, which alone would "
+        "call too much; that is why the interval has to agree.",
         f"The labels saved are read off the fitted curve of {study.baseline} over the logarithm of labels, between the "
-        "smallest and the largest budget and never beyond.",
-        "Settings that are tuned are chosen on val, each variant by itself on the same grid; test is looked at once.",
-        reach,
+        "smallest and the largest budget and never beyond. Labels are those that fine-tuning learns from; val, on which "
+        "the epoch and the probe's penalty are chosen, has further ones, the same for every variant.",
     ]
+    if study.tune is not None:
+        rules.append(_tuning_rule(study))
+    if judged:
+        seeds = min(row["seeds"] for row in judged.values())
+        least = min(1.0, smallest_p(seeds) * _family(study))
+        text = f"With {_seeds(seeds)} and {_family(study)} variant{'s' * (_family(study) > 1)} the smallest p after Holm is "
+        end = f", so that nothing could be called: that takes {_enough(study)} seeds." if least >= ALPHA else "."
+        rules.append(f"{text}{_p(least)}{end}")
+    return rules
+
+
+def _tuning_rule(study: Study) -> str:
+    assert study.tune is not None
+    seeds = _listed([str(seed) for seed in sorted(study.tune.seeds)])
+    labels = _listed([str(labels) for labels in sorted(study.tune.labels)])
+    text = (
+        f"Settings are tuned for each variant by itself, over the same values, by the accuracy on val of seed {seeds} with "
+        f"{labels} labels"
+    )
+    if study.tune.beyond:
+        text += ", and beyond these values where the best lies at their end"
+    return (
+        f"{text}. No choice looks at test. Other seeds split the same photographs anew and may test on some of that val; "
+        "and one choice serves all seeds, so that its luck is in no interval."
+    )
 
 
 def _points(difference: float) -> str:
