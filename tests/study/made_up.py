@@ -290,6 +290,8 @@ def _about(variants: Sequence[str], seeds: int) -> dict[str, Any]:
             "seconds_total": 61234.5,
             "runs_timed": 144,
             "runs": 168,
+            "of_tuning": 24,
+            "threads": 1,
             "energy_kwh": 0.51,
             "energy_how": "an estimate: 15 W a core by its data sheet, times the seconds that it ran",
         },

@@ -38,6 +38,9 @@ def test_our_studies_are_valid_and_named_as_their_files(path: Path) -> None:
         ),
         ({"tune": {"seeds": [0], "labels": [3], "grid": {}}}, ["tune.labels", "3 labels"]),
         ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [1]}}}, ["tune.grid.a.b"]),
+        ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [1, 2, 1]}}}, ["tune.grid", "1 stands there twice"]),
+        ({"tune": {"seeds": [0], "labels": [4, 4], "grid": {}}}, ["tune.labels", "4 stands there twice"]),
+        ({"tune": {"seeds": [0], "labels": [4], "grid": {}, "beyond": -1}}, ["tune.beyond"]),
         ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": ["x", "y"]}}}, ["tune.grid.a.b.0", "'x'"]),
     ],
 )

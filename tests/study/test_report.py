@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from facerep.errors import FacerepError
 from facerep.study import report as module
 from facerep.study import work
 from facerep.study.experiments import Experiment
@@ -73,7 +74,16 @@ def test_a_study_from_its_first_run_to_its_results(made: Made, tmp_path: Path) -
     assert about["params"]["demo"]["finetune"]["epochs"] == 20
     assert about["data"]["select"]["labelled_identities"] == 1
     lines = first["commands.sh"].decode().splitlines()
-    assert len([line for line in lines if line.startswith("dvc exp run --queue --name small-")]) == 18
+    runs = [line for line in lines if line.startswith("dvc exp run --queue --name small-")]
+    assert len(runs) == len(set(runs)) == 18 + 3  # and of tuning one rate a variant that was not chosen
+    assert lines[1] == f"# With the code of: git checkout {'c' * 40}"
+    assert (about["time"]["runs"], about["time"]["of_tuning"]) == (21, 3)
+    assert about["study"]["variants"]["rotated"]["tuned"] == {"finetune.learning_rate": 0.002}
+    assert about["study"]["budgets_set"]["2"] == {"finetune.epochs": 8}
+    assert about["params_of"] == "original, 2 labels, seed 0"
+    assert about["codes"] == 1
+    assert "Mixed code" not in first["index.html"].decode()
+    assert all(line.split("   #")[0].replace("'", "&#39;") in first["index.html"].decode() for line in runs)
     assert len(read_members(bench.results / "locks.tar.gz")) == 2 * 18
 
     report(bench, path)
@@ -95,6 +105,50 @@ def test_an_unfinished_study_says_what_is_wanting(made: Made, tmp_path: Path) ->
     verdict = json.loads((bench.results / "verdict.json").read_text())
     assert (verdict["complete"], verdict["missing"]) == (False, 6)
     assert len(bench.wanting(runs)) == 6
+
+
+@pytest.fixture
+def whole(made: Made) -> Bench:
+    """A study of which every run is there."""
+    while wanting := made.bench.choice().wanting:
+        made.make(wanting)
+    made.make(made.bench.runs(made.bench.choice().tuned))
+    return made.bench
+
+
+def test_runs_of_two_codes_are_called_so(made: Made, whole: Bench, tmp_path: Path) -> None:
+    changed = {"stages": {"pretrain": {"deps": [{"path": "src/facerep/pretexts.py", "md5": "1" * 32}]}}}
+    name = next(name for name in made.records if "-s1-" in name)
+    made.records[name].files["dvc.lock"] = json.dumps(changed).encode()
+    report(whole, tmp_path / "small.yaml")
+    assert "The runs come from 2 versions of the stages’ code" in (whole.results / "index.html").read_text()
+
+
+def test_results_that_are_no_longer_planned_are_not_dropped_in_silence(
+    made: Made, whole: Bench, tmp_path: Path
+) -> None:
+    report(whole, tmp_path / "small.yaml")
+    before = files(whole.results)
+    made.records.clear()  # only what was committed is left
+    other = Bench(study(seeds=[0, 1], tune=TUNE, set={"finetune.drop_path": 0.3}), whole.results)
+    with pytest.raises(
+        FacerepError, match=r"holds 18 runs that .*small\.yaml with today's params\.yaml does not plan, small-"
+    ):
+        report(other, tmp_path / "small.yaml")
+    assert files(whole.results) == before
+    with pytest.raises(FacerepError, match="no seed of original"):
+        report(other, tmp_path / "small.yaml", drop=True)
+    assert files(whole.results)["runs.csv"] != before["runs.csv"]
+
+
+def test_how_long_runs_took_stays_when_this_machine_forgets(made: Made, whole: Bench, tmp_path: Path) -> None:
+    whole.journal.parent.mkdir(parents=True, exist_ok=True)
+    whole.journal.write_text(json.dumps(dict.fromkeys(made.records, 10.0)))
+    report(whole, tmp_path / "small.yaml")
+    whole.journal.unlink()
+    report(whole, tmp_path / "small.yaml")
+    time = json.loads((whole.results / "about.json").read_text())["time"]
+    assert (time["seconds_total"], time["runs_timed"], time["runs"]) == (210.0, 21, 21)
 
 
 def test_locks_are_the_same_bytes_each_time(tmp_path: Path) -> None:

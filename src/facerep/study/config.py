@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from facerep.params import Params, Profile, Strict, load_yaml, sentence
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
 Setting = dict[str, Any]  # a key of params.yaml, a profile's without the profile's name, and its value
 Labels = Annotated[int, Field(ge=1)]
+N = TypeVar("N", int, int | float)
 
 
 class Variant(Strict):
@@ -30,6 +31,16 @@ class Tune(Strict):
     labels: Annotated[list[Labels], Field(min_length=1)]
     grid: dict[str, Annotated[list[int | float], Field(min_length=2)]]
     beyond: Annotated[int, Field(ge=0)] = 0  # how often a grid may go on past its end, while the best value lies there
+
+    @field_validator("seeds", "labels")
+    @classmethod
+    def _once_each(cls, values: list[int]) -> list[int]:
+        return _no_two(values)
+
+    @field_validator("grid")
+    @classmethod
+    def _each_value_once(cls, grid: dict[str, list[int | float]]) -> dict[str, list[int | float]]:
+        return {key: _no_two(values) for key, values in grid.items()}
 
 
 class Study(Strict):
@@ -65,9 +76,14 @@ class Study(Strict):
     @field_validator("seeds")
     @classmethod
     def _once_each(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed stands there twice")
-        return seeds
+        return _no_two(seeds)
+
+
+def _no_two(values: list[N]) -> list[N]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} stands there twice")
+    return values
 
 
 def load_study(path: str | Path) -> Study:

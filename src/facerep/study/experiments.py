@@ -36,6 +36,7 @@ class Queue(NamedTuple):
 
     queued: set[str]
     active: set[str]
+    lost: set[str]  # of the active those whose process lives no more, though nobody noted how it ended
     workers: int  # that live
 
 
@@ -57,9 +58,14 @@ def queue() -> Queue:
     def read() -> Queue:
         with Repo() as repo:
             tasks = repo.experiments.celery_queue
-            active = {entry.name for entry in tasks.iter_active()}
+            active = {entry.name: tasks.proc.get(entry.stash_rev) for entry in tasks.iter_active()}
             queued = {entry.name for entry in tasks.iter_queued()}
-            return Queue(queued, active, _workers(Path(tasks.wdir)))
+            lost = {
+                name
+                for name, process in active.items()
+                if process is not None and process.returncode is None and not psutil.pid_exists(process.pid)
+            }
+            return Queue(queued, set(active), lost, _workers(Path(tasks.wdir)))
 
     return _patiently(read)
 
@@ -96,6 +102,15 @@ def _patiently(read: Callable[[], T]) -> T:
     return read()
 
 
+def refuse_changes() -> None:
+    """Raises FacerepError where code or parameters differ from the commit that the results will name."""
+    changed = _git("status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml").decode().splitlines()
+    if changed:
+        raise FacerepError(
+            f"{changed[0][3:]}: changed since the last commit. Commit it first: results name the commit of their code."
+        )
+
+
 def add(runs: Iterable[Run]) -> None:
     """Queue the runs. Raises FacerepError when DVC refuses one."""
     for run in runs:
@@ -117,9 +132,11 @@ def start(jobs: int) -> None:
 
 def forget(names: Iterable[str]) -> None:
     """End these experiments where they run, or seem to for a worker that is no more, and take them from the queue."""
+    wanted = set(names)
+    if not wanted:
+        return
     with Repo() as repo:
         tasks = repo.experiments.celery_queue
-        wanted = set(names)
         stale = sorted(wanted & {entry.name for entry in tasks.iter_active()})
         if stale:
             tasks.kill(stale, force=True)

@@ -57,6 +57,11 @@ def render(results: Path, photographs: bool) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def _of_one_run(found: Results) -> str:
+    of = found.about.get("params_of")
+    return "Parameters of the study's profile" + (f", those of the run {of}" if of else "")
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -98,8 +103,10 @@ def _context(found: Results, figures: Figures, drawn: dict[str, Markup], photogr
         "as_text": tables.as_text,
         "roles": tables.roles_table(found),
         "dropped": tables.dropped_table(found),
-        "params": tables.pairs_table("Parameters of the study's profile", found.about.get("params", {})),
+        "wider": tables.ragged(found),
+        "params": tables.pairs_table(_of_one_run(found), found.about.get("params", {})),
         "versions": tables.pairs_table("Versions", found.about.get("versions", {})),
+        "lines": found.lines,
         "word_cell": word_cell,
         "words": {"fixed": fixed, "duration": duration, "size": size, "listed": listed},
         "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),

@@ -28,6 +28,7 @@ class Results(NamedTuple):
     curves: dict[tuple[str, str, str, int], Seeds]  # by variant, stage, measure, labels
     verdict: Row
     about: Row
+    lines: str  # commands.sh
 
     @property
     def study(self) -> Row:
@@ -87,6 +88,7 @@ def read_results(folder: Path) -> Results:
         curves=_curves(_rows(folder / "curves.parquet")),
         verdict=_json(folder / "verdict.json"),
         about=_json(folder / "about.json"),
+        lines=lines.read_text(encoding="utf-8") if (lines := folder / "commands.sh").exists() else "",
     )
 
 

@@ -188,6 +188,14 @@ def tuning_tables(results: Results) -> list[Table]:
     return tables
 
 
+def ragged(results: Results) -> bool:
+    """Whether of some key other values were tried for one variant than for another."""
+    tried: dict[tuple[str, str], set[float]] = {}
+    for row in results.tuning:
+        tried.setdefault((row["key"], row["variant"]), set()).add(row["value"])
+    return any(len({frozenset(v) for (k, _), v in tried.items() if k == key}) > 1 for key, _ in tried)
+
+
 def _tuning_cell(runs: list[Row]) -> Markup:
     runs = [run for run in runs if run["val_accuracy"] is not None]
     if not runs:

@@ -27,11 +27,12 @@ def section(results: Path, shown: str) -> str:
     parts.append("\n".join(lines))
     parts.append((results / "table.md").read_text(encoding="utf-8").strip())
     parts.append(f"![Accuracy by labels an identity, with 95 % bands]({shown}/figures/curves-accuracy.svg)")
-    hours = time["seconds_total"] / 3600
+    hours = time["seconds_total"] * time["threads"] / 3600
     parts.append(
-        f"{time['runs']} runs, {hours:.1f} h of {about['params'].get('threads', 1)} core each on {hardware['machine']} "
-        f"({time['runs_timed']} runs timed). All figures, the rules behind the words, parameters and versions are in "
-        f"[{shown}/index.html]({shown}/index.html), the runs' own numbers in [{shown}/runs.csv]({shown}/runs.csv), "
+        f"{time['runs']} runs, {time['of_tuning']} of them for tuning alone: {hours:.1f} core hours in all "
+        f"({time['runs_timed']} runs timed); written on {hardware['machine']}. All figures, the rules behind the words, "
+        f"parameters and versions are in [{shown}/index.html]({shown}/index.html), the runs' own numbers in "
+        f"[{shown}/runs.csv]({shown}/runs.csv), "
         f"their lines in [{shown}/commands.sh]({shown}/commands.sh). To run it again:"
     )
     parts.append("```sh\n" + about["commands"][0] + "\n```")

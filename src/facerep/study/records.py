@@ -1,5 +1,6 @@
 """What the runs of a study measured, read from the commits of their experiments into tables."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from facerep.errors import FacerepError
 from facerep.files import atomic
+from facerep.params import parse_yaml
 from facerep.study.experiments import Experiment, files_of
 from facerep.study.plan import Run
 
@@ -21,7 +23,7 @@ RUNS = pa.schema(
     [("variant", pa.string()), ("labels", pa.int64()), ("seed", pa.int64())]
     + [(name, pa.float64()) for name in ("accuracy", "top5", "probe", "knn", "auc", "eer", "val_accuracy")]
     + [(name, pa.float64()) for name in ("pretext_accuracy", "pretext_psnr", "pretext_psnr_grey")]
-    + [("experiment", pa.string()), ("commit", pa.string()), ("seconds", pa.float64())]
+    + [("experiment", pa.string()), ("commit", pa.string()), ("code", pa.string()), ("seconds", pa.float64())]
 )
 _OF_RUN = [("variant", pa.string()), ("labels", pa.int64()), ("seed", pa.int64())]
 PHOTOGRAPHS = pa.schema(
@@ -76,6 +78,7 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
         "pretext_psnr_grey": pretext.get("psnr_grey"),
         "experiment": run.name,
         "commit": record.baseline,
+        "code": _code(record),
         "seconds": seconds,
     }
     answers = record.json("metrics/answers.json")
@@ -99,6 +102,14 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
         "verification": _with(verification, own, VERIFICATION),
         "curves": pa.Table.from_pylist(curves, CURVES),
     }
+
+
+def _code(record: Record) -> str:
+    """A digest of the stages' code as dvc.lock has it: the same for all commits that leave it alone."""
+    stages = parse_yaml(record.files["dvc.lock"].decode()).get("stages", {})
+    deps = {(dep["path"], dep.get("md5", "")) for stage in stages.values() for dep in stage.get("deps", [])}
+    code = sorted(dep for dep in deps if dep[0].startswith(("src/", "stages/")))
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()[:12]
 
 
 def _with(table: pa.Table, own: dict[str, Any], schema: pa.Schema) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
+from facerep.errors import FacerepError
 from facerep.files import atomic, write_json
 from facerep.study import page
 from facerep.study.about import about, script
@@ -30,24 +31,31 @@ TUNING = pa.schema(
         ("labels", pa.int64()),
         ("seed", pa.int64()),
         ("val_accuracy", pa.float64()),
+        ("seconds", pa.float64()),
         ("chosen", pa.bool_()),
         ("experiment", pa.string()),
     ]
 )
 
 
-def report(bench: Bench, path: Path) -> str:
+def report(bench: Bench, path: Path, drop: bool = False) -> str:
     """Write results/<study>/ of whatever runs are there; the verdict's sentence. `path` is the study's YAML file.
 
-    Raises FacerepError when the baseline has no seed with runs at all budgets; the tables are written nevertheless.
+    Raises FacerepError when the baseline has no seed with runs at all budgets; the tables are written nevertheless. And,
+    before anything is written, when runs that the folder holds are no longer the study's, unless it may `drop` them.
     """
     study, folder = bench.study, bench.results
-    accuracies = bench.accuracies()
+    accuracies, seconds = bench.accuracies(), bench.seconds()
     choice = bench.choice()
+    if (gone := bench.unplanned(choice)) and not drop:
+        raise FacerepError(
+            f"{folder}: holds {len(gone)} runs that {path} with today's params.yaml does not plan, {gone[0]} first. "
+            "Take the change back; or write to another folder (--results), or without them (--drop)."
+        )
     tables, records, missing = bench.collect(choice)
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(tables, folder)  # first what was measured, so that an unfinished study can go on from it elsewhere
-    _write_tuning(choice, accuracies, folder / "tuning.csv")
+    _write_tuning(choice, accuracies, seconds, folder / "tuning.csv")
     first = min(records, key=lambda r: (r.run.variant != study.baseline, r.run.seed, r.run.labels), default=None)
     _write_locks(first, records, folder)
     answers = answer(study, tables)
@@ -56,8 +64,14 @@ def report(bench: Bench, path: Path) -> str:
     said = verdict(study, answers, missing)
     write_json(folder / "verdict.json", said)
     before = json.loads((folder / "about.json").read_text()) if (folder / "about.json").is_file() else {}
-    write_json(folder / "about.json", about(study, path, tables, first, before))
-    _write_text(script(bench.runs(choice.tuned)), folder / "commands.sh")
+    runs = bench.runs(choice.tuned)
+    trials = {trial.run.name: trial.run for trial in choice.trials}
+    for run in runs:
+        trials.pop(run.name, None)
+    further = {name: seconds.get(name) for name in trials if name in accuracies}
+    told = about(study, path, tables, first, before, tuned=choice.tuned, trials=further)
+    write_json(folder / "about.json", told)
+    _write_text(script(study, list(trials.values()), runs, told["commits"]), folder / "commands.sh")
     _write_galleries(study, records, folder / "galleries")
     page.render(folder, study.photographs)
     sentence: str = said["sentence"]
@@ -76,7 +90,7 @@ def _write_text(text: str, path: Path) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _write_tuning(choice: Choice, accuracies: dict[str, float], path: Path) -> None:
+def _write_tuning(choice: Choice, accuracies: dict[str, float], seconds: dict[str, float], path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {
             "variant": trial.variant,
@@ -85,6 +99,7 @@ def _write_tuning(choice: Choice, accuracies: dict[str, float], path: Path) -> N
             "labels": trial.run.labels,
             "seed": trial.run.seed,
             "val_accuracy": accuracies.get(trial.run.name),
+            "seconds": seconds.get(trial.run.name),
             "chosen": (trial.variant, trial.key, trial.value) in choice.chosen,
             "experiment": trial.run.name,
         }

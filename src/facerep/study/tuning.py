@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from facerep.errors import FacerepError
 from facerep.pretexts import pretext_named
 from facerep.study.config import Setting, Study
 from facerep.study.plan import Planner, Run
@@ -78,8 +79,21 @@ def _try(
         if not wanting:
             means[value] = sum(accuracy[run.name] for run in runs) / len(runs)
         if value == values[-1] and len(means) == len(values) < len(study.tune.grid[key]) + study.tune.beyond:
-            values.extend(_next(means))
+            values.extend(
+                value for value in _next(means) if _allowed(planner, variant, {**choice.tuned[variant], key: value})
+            )
     return max(means, key=means.__getitem__) if len(means) == len(values) else None
+
+
+def _allowed(planner: Planner, variant: str, tuned: Setting) -> bool:
+    """Whether params.yaml takes it: a key may be bounded."""
+    assert planner.study.tune is not None
+    try:
+        for labels in planner.study.tune.labels:
+            planner.run(variant, labels, 0, tuned)
+    except FacerepError:
+        return False
+    return True
 
 
 def _next(means: dict[Any, float]) -> list[float]:

@@ -1,6 +1,7 @@
 """Running a study: what is wanting is queued and watched until all is there; then it is collected."""
 
 import json
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from facerep.study.records import Record, Tables, joined, read_record, read_tabl
 from facerep.study.tuning import Choice, tune
 
 POLL_S = 3.0
+LOST_S = 30.0  # after which a run whose process is gone will not be collected any more
 TRIES = 2
 
 
@@ -45,9 +47,8 @@ class Bench:
         self.study = study
         self.planner = Planner(study, params)
         self.results = results
-        self.journal = (
-            scratch_folder() / f"study-{study.name}.json"
-        )  # how long runs took, which no two machines agree on
+        # how long runs took, which no two machines agree on
+        self.journal = scratch_folder() / f"study-{study.name}.json"
 
     def accuracies(self) -> dict[str, float]:
         """Accuracy on val by the run's name, of all that were made: experiments, and what results/ keeps of older ones."""
@@ -80,30 +81,52 @@ class Bench:
     def work(self, jobs: int, share: Share = ALL) -> None:
         """Make every run of the share that is wanting: first those that choose values, then the others.
 
-        Raises FacerepError naming the runs that failed, when all others are done.
+        Raises FacerepError naming the runs that failed, when all others are done, and where a share wants settings that
+        are not chosen yet by runs outside of it.
         """
         while True:
             choice = self.choice()
             tuning = [run for run in choice.wanting if share.variants is None or run.variant in share.variants]
             if not tuning:
                 break
+            if foreign := [run for run in tuning if not share.has(run)]:
+                # to choose again elsewhere may come to something else
+                raise FacerepError(
+                    f"--seeds: what {foreign[0].variant} runs with is not chosen yet, by runs of seed {foreign[0].seed}. "
+                    f"Make these first, with --seeds {foreign[0].seed}, and where that was on another machine bring them "
+                    "here: `dvc exp push -A origin` there, `dvc exp pull -A origin` here."
+                )
             self._make(tuning, jobs, f"{self.study.name}: tuning")
         # a variant whose values are not chosen yet is another machine's
         ready = {name for name in self.study.variants if all(run.variant != name for run in choice.wanting)}
         runs = [run for run in self.runs(choice.tuned) if run.variant in ready]
         self._make(self.wanting(run for run in runs if share.has(run)), jobs, self.study.name)
 
+    def seconds(self) -> dict[str, float]:
+        """How long runs took, by name: what this machine noted, and what results/ keeps."""
+        kept = read_tables(self.results)["runs"].select(["experiment", "seconds"]).to_pylist()
+        path = self.results / "tuning.csv"
+        if path.is_file() and "seconds" in (table := pcsv.read_csv(path)).column_names:
+            kept += table.select(["experiment", "seconds"]).to_pylist()
+        return {row["experiment"]: row["seconds"] for row in kept if row["seconds"] is not None} | _seconds(
+            self.journal
+        )
+
+    def unplanned(self, choice: Choice) -> list[str]:
+        """The runs that results/ holds, but the study no longer plans: its file or params.yaml has changed."""
+        kept = read_tables(self.results)["runs"]["experiment"].to_pylist()
+        return sorted(set(kept) - {run.name for run in self.runs(choice.tuned)})
+
     def collect(self, choice: Choice) -> tuple[Tables, list[Record], int]:
         """The tables of all runs that are there, the records read anew for them, and how many runs are wanting."""
-        seconds = _seconds(self.journal)
+        seconds = self.seconds()
         done, kept = experiments.finished(), split(read_tables(self.results))
         parts, records = [], []
         runs = self.runs(choice.tuned)
         for run in runs:
             if run.name in done:
                 record = read_record(run, done[run.name])
-                before = kept[run.name]["runs"]["seconds"][0].as_py() if run.name in kept else None
-                parts.append(tables_of(record, seconds.get(run.name, before)))
+                parts.append(tables_of(record, seconds.get(run.name)))
                 records.append(record)
             elif run.name in kept:
                 parts.append(kept[run.name])
@@ -113,6 +136,7 @@ class Bench:
         """Queue the runs unless they are queued, start workers, and wait until none is left."""
         if not runs:
             return
+        experiments.refuse_changes()
         names = {run.name for run in runs}
         failed: set[str] = set()
         for _ in range(TRIES):  # a worker of DVC's may die and take a run along, or two be in each other's way
@@ -137,12 +161,16 @@ class Bench:
     def _watch(self, names: set[str], jobs: int, title: str) -> bool:
         """Wait, and note how long each run takes; whether it is hopeless, since so far every run has failed."""
         began: dict[str, float] = {}
+        lost: dict[str, float] = {}  # since when
         with progress_bar() as bar:
+            bar.speed_estimate_period = math.inf  # a run takes longer than the half minute that rich looks back
             shown = bar.add_task(title, total=len(names))
             while True:
                 there, done, now = experiments.queue(), experiments.finished().keys(), time.time()
                 for name in there.active & names:
                     began.setdefault(name, now)
+                lost = {name: lost.get(name, now) for name in there.lost & names}
+                experiments.forget(name for name, since in lost.items() if now - since > LOST_S)  # to be made again
                 left = names & (there.queued | there.active)
                 ended = {name: now - start for name, start in began.items() if name not in left}
                 _note(self.journal, {name: s for name, s in ended.items() if name in done})
