@@ -166,7 +166,7 @@ class Bench:
             bar.speed_estimate_period = math.inf  # a run takes longer than the half minute that rich looks back
             shown = bar.add_task(title, total=len(names))
             while True:
-                there, done, now = experiments.queue(), experiments.finished().keys(), time.time()
+                now, there, done = time.time(), experiments.queue(), experiments.finished().keys()
                 for name in there.active & names:
                     began.setdefault(name, now)
                 lost = {name: lost.get(name, now) for name in there.lost & names}
