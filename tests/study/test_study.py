@@ -33,7 +33,7 @@ COMMAND = (sys.executable, "-m", "facerep.study", "studies/tiny.yaml", "--jobs",
 
 
 def experiments(repo: Path) -> list[str]:
-    refs = sh("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/??", cwd=repo)
+    refs = sh("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps", cwd=repo)
     return sorted(refs.split())
 
 
