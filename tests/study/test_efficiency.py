@@ -191,7 +191,7 @@ def simulated(
 @pytest.mark.parametrize(
     ("seeds", "photographs", "spread", "curve", "above"),
     [
-        (5, 300, 0.03, CURVE, ABOVE),
+        pytest.param(5, 300, 0.03, CURVE, ABOVE, marks=pytest.mark.slow),
         (8, 300, 0, CURVE, ABOVE),
         (8, 300, 0.02, LEVEL, [0.53, 0.56, 0.573, 0.577, 0.582]),
     ],

@@ -274,7 +274,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 def test_a_study_that_is_half_tuned_has_a_page(tmp_path: Path) -> None:
     """Of some trials nobody knows the accuracy yet."""
-    made_up.write(tmp_path, seeds=2, galleries=False, epochs=1)
+    made_up.write(tmp_path, variants=("original", "rotated"), seeds=2, galleries=False, epochs=1)
     path = tmp_path / "tuning.csv"
     head, first, *rest = path.read_text().splitlines()
     values = first.split(",")

@@ -145,8 +145,10 @@ def test_how_long_runs_took_stays_when_this_machine_forgets(made: Made, whole: B
     whole.journal.parent.mkdir(parents=True, exist_ok=True)
     whole.journal.write_text(json.dumps(dict.fromkeys(made.records, 10.0)))
     report(whole, tmp_path / "small.yaml")
+    before = whole.seconds()
+    assert before == dict.fromkeys(made.records, 10.0)
     whole.journal.unlink()
-    report(whole, tmp_path / "small.yaml")
+    assert whole.seconds() == before
     time = json.loads((whole.results / "about.json").read_text())["time"]
     assert (time["seconds_total"], time["runs_timed"], time["runs"]) == (210.0, 21, 21)
 
