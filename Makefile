@@ -21,7 +21,7 @@ test: $(VENV)/.installed  ## lint, types and the everyday tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -m "not slow" -n 2 --dist loadfile $(PYTEST)
+	pytest -m "not slow" -n 2 --dist loadfile --durations 20 $(PYTEST)
 
 test-slow: $(VENV)/.installed  ## the long tests: real photographs, whole chains
 	pytest -m slow $(PYTEST)
