@@ -1,6 +1,7 @@
 """README's results are those of results/lfw, to the letter."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -35,7 +36,13 @@ def test_the_page_of_results_lfw_is_that_of_its_tables(tmp_path: Path) -> None:
     shutil.copytree(results, tmp_path / "lfw", ignore=shutil.ignore_patterns("figures", "index.html", "table.md"))
     render(tmp_path / "lfw", photographs=False)
     for name in ("index.html", "table.md"):  # what follows from the tables
-        assert (tmp_path / "lfw" / name).read_text() == (results / name).read_text(), f"{name}: write the results again"
+        here, kept = ((folder / name).read_text() for folder in (tmp_path / "lfw", results))
+        assert _rounded(here) == _rounded(kept), f"{name}: write the results again"
+
+
+def _rounded(text: str) -> str:
+    """Long numbers to five digits: another processor may add up in another order."""
+    return re.sub(r"\d+\.\d{6,}(?:e-\d+)?", lambda number: f"{float(number[0]):.4e}", text)
 
 
 def test_what_results_lfw_says_follows_from_its_runs() -> None:
