@@ -175,8 +175,10 @@ def test_the_verdict_in_words(found: tuple[Tables, Answers]) -> None:
     said = verdict(study(), found[1], 0)
     (row,) = rows_of(found[1], measure="accuracy", labels=None, variant="rotated")
     points = f"{100 * row['difference']:+.1f}"
+    two = next(r["equal"] for r in found[1].saved.to_pylist() if (r["variant"], r["labels"]) == ("rotated", 2))
     assert said["sentence"] == (
-        f"Against original, fine-tuned with the same labels: rotated ({points} points: 4 labels do what more than 8 do "
+        f"Against original, fine-tuned with the same labels: rotated ({points} points: 2, 4 and 8 labels do what "
+        f"{two:.1f}, more than 8 and more than 8 do "
         "without it) helps; for grayscale 8 seeds show no evidence either way."
     )
     assert said["variants"]["rotated"]["sentence"].startswith(
@@ -184,9 +186,11 @@ def test_the_verdict_in_words(found: tuple[Tables, Answers]) -> None:
     )
     assert said["variants"]["rotated"]["sentence"].endswith("; p = 0.016 after Holm): helps.")  # 2 × 2 / 2⁸
     assert "8 seeds could have seen a difference of" in said["variants"]["grayscale"]["sentence"]
-    assert said["variants"]["rotated"]["labels_saved_sentence"].startswith(
-        "With 4 labels an identity it reaches what original"
+    sentence = said["variants"]["rotated"]["labels_saved_sentence"]
+    assert sentence.startswith(
+        f"With 2, 4 and 8 labels an identity it reaches what original reaches with {two:.1f} (95 % "
     )
+    assert sentence.endswith(" and more than 8.")
     assert (said["complete"], said["missing"]) == (True, 0)
     assert any("With 8 seeds and 2 variants the smallest p after Holm is 0.016." in rule for rule in said["rules"])
     assert not any("tuned" in rule for rule in said["rules"])

@@ -26,7 +26,7 @@ def verdict(study: Study, answers: Answers, missing: int) -> Row:
             name: {
                 "word": row["word"],
                 "sentence": _one(study, row),
-                "labels_saved_sentence": _saved(study, [s for s in saved if s["variant"] == name]),
+                "labels_saved_sentence": _saved(study, _by_budget(saved, name)),
             }
             for name, row in judged.items()
         },
@@ -62,9 +62,13 @@ def _whole(study: Study, judged: dict[str, Row], saved: list[Row]) -> str:
 def _named(study: Study, row: Row, saved: list[Row]) -> str:
     """A variant with its difference and, where it helps, what its labels are worth."""
     text = f"{row['variant']} ({_points(row['difference'])} points"
-    middle = _middle([s for s in saved if s["variant"] == row["variant"]])
-    if row["word"] == HELPS and middle is not None:
-        text += f": {middle['labels']} labels do what {_labels(middle['equal'], sorted(study.budgets))} do without it"
+    rows = _by_budget(saved, row["variant"])
+    if row["word"] == HELPS and rows:
+        with_it, without = (
+            _listed([str(r["labels"]) for r in rows]),
+            _listed([_labels(study, r["equal"]) for r in rows]),
+        )
+        text += f": {with_it} labels do what {without} do without it"
     return f"{text})"
 
 
@@ -97,27 +101,30 @@ def _enough(study: Study) -> int:
     return next(n for n in range(2, 64) if smallest_p(n) * _family(study) < ALPHA)
 
 
-def _middle(rows: list[Row]) -> Row | None:
-    """Of a variant's labels saved those at the middle budget, where the baseline's curve goes on to both sides."""
-    return sorted(rows, key=lambda row: row["labels"])[len(rows) // 2 if len(rows) != 2 else 0] if rows else None
+def _by_budget(saved: list[Row], variant: str) -> list[Row]:
+    """A variant's labels saved, from the smallest budget on."""
+    return sorted((row for row in saved if row["variant"] == variant), key=lambda row: row["labels"])
 
 
 def _saved(study: Study, rows: list[Row]) -> str:
-    row = _middle(rows)
-    if row is None:
+    """With how many labels the baseline reaches the same: for each budget, since one may say what another does not."""
+    if not rows:
         return ""
-    budgets = sorted(study.budgets)
-    text = f"With {row['labels']} labels an identity it reaches what {study.baseline} reaches with "
-    text += _labels(row["equal"], budgets)
-    if row["equal_low"] is not None:
-        text += f" (95 % {_labels(row['equal_low'], budgets)} to {_labels(row['equal_high'], budgets)})"
-    return text + "."
+    text = f"With {_listed([str(row['labels']) for row in rows])} labels an identity it reaches what {study.baseline} "
+    return text + f"reaches with {_listed([_equal(study, row) for row in rows])}."
 
 
-def _labels(equal: float, budgets: list[int]) -> str:
+def _equal(study: Study, row: Row) -> str:
+    text = _labels(study, row["equal"])
+    if row["equal_low"] is None or row["equal_low"] == row["equal_high"]:
+        return text
+    return f"{text} (95 % {_labels(study, row['equal_low'])} to {_labels(study, row['equal_high'])})"
+
+
+def _labels(study: Study, equal: float) -> str:
     if math.isinf(equal):
-        return f"more than {budgets[-1]}"
-    return f"fewer than {budgets[0]}" if equal == 0 else f"{equal:.1f}"
+        return f"more than {max(study.budgets)}"
+    return f"fewer than {min(study.budgets)}" if equal == 0 else f"{equal:.1f}"
 
 
 def _rules(study: Study, judged: dict[str, Row]) -> list[str]:
