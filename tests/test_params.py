@@ -2,6 +2,8 @@
 
 import copy
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import yaml
 
 from facerep.errors import FacerepError
-from facerep.params import load_params
+from facerep.params import load_params, pretext_names
 
 REPOSITORY = Path(__file__).parents[1]
 TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
@@ -194,3 +196,13 @@ def test_whole_numbers_serve_as_floats_and_yaml_1_2_floats_are_numbers(tmp_path:
     params = load_params(file)
     assert params.demo.pretrain.learning_rate == 0.001
     assert params.demo.pretrain.clip_norm == 1.0
+
+
+def test_the_pretexts_names_are_known_without_torch() -> None:
+    from facerep.pretexts import PRETEXTS
+
+    assert pretext_names() == list(PRETEXTS)
+    light = (
+        "import sys, facerep.params, facerep.selection; facerep.params.load_params(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", light], check=True, cwd=REPOSITORY)

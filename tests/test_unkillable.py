@@ -129,6 +129,7 @@ def test_kill_9_leaves_a_state(disturbed: Path) -> None:
     stopped(disturbed, "pretrain", killed)
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_stage_saves_at_once_and_is_told(disturbed: Path) -> None:
     def terminated(run: Run, stage: psutil.Process) -> None:
         stage.terminate()
@@ -140,6 +141,7 @@ def test_sigterm_to_the_stage_saves_at_once_and_is_told(disturbed: Path) -> None
     stop_is_told(output, disturbed, "SIGTERM")
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_at_once_and_is_told(disturbed: Path) -> None:
     def interrupted(run: Run, _: psutil.Process) -> None:
         run.signal(signal.SIGINT)
@@ -198,6 +200,7 @@ def test_a_kill_while_dvc_takes_the_results_loses_no_epoch(disturbed: Path) -> N
     assert newest(disturbed, "pretrain") == (EPOCHS["pretrain"], 0)
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_told_and_the_one_before_it_is_used(disturbed: Path) -> None:
     """And kill -9 in the next stage."""
     if len(states(disturbed, "pretrain")) < 2:
