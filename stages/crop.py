@@ -7,4 +7,9 @@ from facerep.photographs import raw_files
 from stages import run
 
 if __name__ == "__main__":
-    run("crop", lambda params: crop(params.active.crop, raw_files(Path("data/raw")), Path("data/faces")))
+    run(
+        "crop",
+        lambda params: crop(
+            params.active.crop, raw_files(Path("data/raw")), Path("data/faces"), params.active.select.per_identity
+        ),
+    )

@@ -1,14 +1,25 @@
 """select: which faces are used, and for what."""
 
 from pathlib import Path
+from typing import Any
 
+from facerep.cropped import discard_cropped
+from facerep.params import Params
 from facerep.selection import select
+from facerep.sheets import draw_sheets
 from stages import run
 
+FACES, DROPPED = Path("data/faces"), Path("data/dropped.parquet")
+
+
+def stage(params: Params) -> dict[str, Any]:
+    """Choose, and show what the rules of quality dropped."""
+    discard_cropped()  # DVC has the faces by now
+    index = FACES / "index.parquet"
+    metrics = select(params.active.select, params.seed, index, Path("data/selection.parquet"), DROPPED)
+    draw_sheets(DROPPED, FACES, Path("metrics/select"))
+    return metrics
+
+
 if __name__ == "__main__":
-    run(
-        "select",
-        lambda params: select(
-            params.active.select, params.seed, Path("data/faces/index.parquet"), Path("data/selection.parquet")
-        ),
-    )
+    run("select", stage)

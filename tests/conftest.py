@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import io
+import os
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from PIL import Image
 settings.register_profile("facerep", deadline=None, derandomize=True)
 settings.load_profile("facerep")
 
+# What an interrupted crop or training leaves must not go on in another test, nor in the repository's own scratch.
+os.environ["FACEREP_SCRATCH"] = tempfile.mkdtemp(prefix="facerep-scratch-")
+
 INDEX_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -31,6 +36,7 @@ INDEX_SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("phash", pa.binary(32)),
         ("sharpness", pa.float32()),
+        ("side", pa.int32()),
         ("found", pa.string()),
     ]
 )
@@ -79,6 +85,7 @@ def write_faces(folder: Path, faces: list[Face], per_shard: int = 40) -> pa.Tabl
                         "sha256": digest.hexdigest(),
                         "phash": hashlib.blake2b(data, digest_size=32).digest(),  # far from every other
                         "sharpness": 1.0,
+                        "side": 100,
                         "found": "center",
                     }
                 )
@@ -116,7 +123,11 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         val_fraction=0.25,
         test_fraction=0.25,
         use_fraction=UseFraction(pretrain=1.0, labelled=1.0),
+        min_side=0,
+        min_sharpness=0,
+        require_face=False,
         near_duplicate_bits=6,
+        shared_photograph_bits=6,
     )
     select(chosen, 0, data / "faces" / "index.parquet", data / "selection.parquet")
     return data
@@ -137,3 +148,11 @@ def fresh_accelerate() -> Iterator[Callable[[], None]]:
     reset()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture
+def own_scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scratch folder of the test's own: nothing goes on that another test left."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setenv("FACEREP_SCRATCH", str(scratch))
+    return scratch

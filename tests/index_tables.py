@@ -26,7 +26,11 @@ def rules(**changes: Any) -> Select:
         "min_labelled": 4,
         "val_fraction": 0.2,
         "test_fraction": 0.3,
+        "min_side": 0,
+        "min_sharpness": 0.0,
+        "require_face": False,
         "near_duplicate_bits": 6,
+        "shared_photograph_bits": 6,
         "use_fraction": UseFraction(pretrain=changes.pop("pretrain", 1.0), labelled=changes.pop("labelled", 1.0)),
     }
     return Select(**(given_rules | changes))
@@ -47,6 +51,7 @@ def face(split: str, identity: str, stem: str, photograph: str | None = None, fl
         "sha256": hashlib.sha256(phash).hexdigest(),
         "phash": phash,
         "sharpness": 0.5,
+        "side": 100,
         "found": "box",
     }
 
@@ -85,16 +90,27 @@ def bits_apart(a: Row, b: Row) -> int:
 def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
     """Which role each key gets, written from the words of the docstring and DESIGN.md, with lists and loops alone."""
     shuffled = sorted(index, key=lambda row: hashlib.blake2b(f"{seed}/{row['key']}".encode(), digest_size=16).digest())
-    # photographs that look the same, and what looks the same as those
-    groups: list[list[Row]] = []
-    for row in shuffled:
-        near = [g for g in groups if any(bits_apart(row, other) <= chosen.near_duplicate_bits for other in g)]
-        groups = [g for g in groups if g not in near] + [[*(r for g in near for r in g), row]]
+
+    def alike(rows: list[Row], bits: int) -> list[list[Row]]:
+        """Photographs that look the same, and what looks the same as those."""
+        groups: list[list[Row]] = []
+        for row in rows:
+            near = [g for g in groups if any(bits_apart(row, other) <= bits for other in g)]
+            groups = [g for g in groups if g not in near] + [[*(r for g in near for r in g), row]]
+        return groups
+
     kept = []
-    for group in groups:
+    for group in alike(shuffled, chosen.shared_photograph_bits):
         named = [row for row in group if row["split"] != "unlabelled"]
         if len({row["identity"] for row in named}) <= 1:
-            kept.append(min(named or group, key=shuffled.index)["key"])
+            kept += [row["key"] for row in named or [min(group, key=shuffled.index)]]
+    for who in {row["identity"] for row in shuffled}:
+        own = [
+            row for row in shuffled if row["identity"] == who and row["split"] != "unlabelled" and row["key"] in kept
+        ]
+        for group in alike(own, chosen.near_duplicate_bits):
+            first = min(group, key=shuffled.index)
+            kept = [key for key in kept if key == first["key"] or key not in [row["key"] for row in group]]
     left = [row for row in shuffled if row["key"] in kept]
 
     splits = {"by_split": ["test"], "by_count": ["all", "train", "test"], "by_folder": ["all", "train", "test"]}

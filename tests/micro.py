@@ -29,9 +29,9 @@ from facerep.pixels import Batch, FacePixels
 from facerep.places import Folder
 from facerep.pretexts import pretext_named
 from facerep.pretrain import PretextTask
+from facerep.roles import read_selection
 from facerep.runtime import Runtime
 from facerep.scores import Split
-from facerep.selection import read_selection
 from facerep.states import Store
 from facerep.training import fit
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from facerep.dataset import FaceDataset
 from facerep.errors import FacerepError
-from facerep.selection import read_selection
+from facerep.roles import read_selection
 
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])

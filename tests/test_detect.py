@@ -10,7 +10,7 @@ from PIL import Image
 
 from facerep.archives import Member, read_members
 from facerep.boxes import Box, read_boxes
-from facerep.detect import largest_face
+from facerep.detect import largest_face as largest_face_of
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -21,6 +21,10 @@ def overlap(a: Box, b: Box) -> float:
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     inside = max(0, width) * max(0, height)
     return inside / (a[2] * a[3] + b[2] * b[3] - inside)
+
+
+def largest_face(image: Image.Image) -> Box | None:
+    return largest_face_of(np.array(image))
 
 
 def opened(member: Member) -> Image.Image:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from facerep.selection import read_selection
+from facerep.roles import read_selection
 from facerep.shards import ShardReader
 from tests.gcs import running_server
 

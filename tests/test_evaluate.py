@@ -18,7 +18,7 @@ from facerep.models import image_processor, new_classifier, save_pretext_model
 from facerep.params import load_params
 from facerep.pixels import FacePixels
 from facerep.pretexts import pretext_named
-from facerep.selection import few_labels, read_selection
+from facerep.roles import few_labels, read_selection
 from tests.micro import curves_of, evaluating, pretext_model, pretraining
 from tests.test_probes import plain_knn
 from tests.test_verification import plain_pairs

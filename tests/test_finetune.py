@@ -16,7 +16,7 @@ from facerep.models import image_processor, load_classifier, save_pretext_model
 from facerep.params import load_params
 from facerep.pixels import FacePixels
 from facerep.pretexts import pretext_named
-from facerep.selection import few_labels, read_selection, stable_order
+from facerep.roles import few_labels, read_selection, stable_order
 from facerep.training import fit
 from tests.micro import finetuning, pretext_model
 

@@ -24,7 +24,8 @@ from facerep.errors import FacerepError
 from facerep.finetune import finetune
 from facerep.params import Archive, Download, Params, load_params
 from facerep.photographs import raw_files
-from facerep.selection import read_selection, select
+from facerep.roles import read_selection
+from facerep.selection import select
 from facerep.shards import ShardReader
 from facerep.study.config import load_study
 from facerep.study.plan import Planner
@@ -115,7 +116,7 @@ def through(repo: Path, *archives: Archive) -> Found:
         for name in ("FACEREP_MIRROR", "FACEREP_SCRATCH"):
             patch.delenv(name, raising=False)
         download(Download(archives=list(archives)), data / "raw")
-        cropped = crop(params.active.crop, raw_files(data / "raw"), data / "faces", 1)
+        cropped = crop(params.active.crop, raw_files(data / "raw"), data / "faces", workers=1)
     chosen = select(params.active.select, params.seed, data / "faces/index.parquet", data / "selection.parquet")
     return Found(data, cropped, chosen)
 
@@ -133,7 +134,7 @@ def number_of(row: dict[str, Any]) -> int:
 
 
 def test_two_folders_become_a_labelled_task_and_photographs_to_pretrain_on(found: Found) -> None:
-    """With near_duplicate_bits at 16, as params.yaml has it, although a digit has but 64 pixels.
+    """With both thresholds at 16, as params.yaml has it, although a digit has but 64 pixels.
 
     It is right for them: of all pairs of different digits the two most alike have hashes 36 bits apart, and the median
     digit is 70 from its nearest, so that none is taken for another's copy. A copy of JPEG quality 95 or enlarged by

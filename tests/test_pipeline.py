@@ -7,19 +7,26 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from facerep.params import Crop
+
 ROOT = Path(__file__).parents[1]
 # They say what is refused, what is shown and where unfinished work waits; no byte of an output depends on them.
 NO_DEPENDENCY = {"errors", "params", "progress", "scratch", "states", "places", "stopping"}
 STAGES = ("download", "crop", "select", "pretrain", "finetune", "evaluate")
 RUNTIME = ["seed", "device", "precision", "threads"]
 TRAINING = [*RUNTIME, "compile"]
+CROP = ("method", "extend", "size", "quality", "shard_mb", "max_unreadable", "max_megapixels", "oversample")
 EXPECTED = {
     "download": {"params": ["demo.download"], "data": [], "outs": ["data/raw", "metrics/download.json"]},
-    "crop": {"params": ["demo.crop"], "data": ["data/raw"], "outs": ["data/faces", "metrics/crop.json"]},
+    "crop": {
+        "params": [*(f"demo.crop.{key}" for key in CROP), "demo.select.per_identity"],
+        "data": ["data/raw"],
+        "outs": ["data/faces", "metrics/crop.json"],
+    },
     "select": {
         "params": ["seed", "demo.select"],
         "data": ["data/faces"],
-        "outs": ["data/selection.parquet", "metrics/select.json"],
+        "outs": ["data/dropped.parquet", "data/selection.parquet", "metrics/select.json", "metrics/select"],
     },
     "pretrain": {
         "params": ["pretext", *TRAINING, "demo.model", "demo.pretrain"],
@@ -71,6 +78,10 @@ def test_a_stage_is_what_we_say(stages: dict, name: str) -> None:
         in_git = out.def_path.startswith("metrics/")
         assert out.use_cache is not in_git, f"{out.def_path}: metrics belong to git, data and models to the cache"
         assert not out.persist
+
+
+def test_crop_depends_on_all_its_parameters_but_where_it_runs() -> None:
+    assert {*CROP, "executor"} == set(Crop.model_fields)
 
 
 def test_labels_are_counted_by_the_stages_after_pretraining_alone(stages: dict) -> None:

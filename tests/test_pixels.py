@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from facerep.errors import FacerepError
 from facerep.models import image_processor
 from facerep.pixels import Batch, FacePixels, decode_face
-from facerep.selection import read_selection
+from facerep.roles import read_selection
 from facerep.shards import read_index
 from facerep.transforms import normalize, to_float
 from tests.conftest import Face, as_jpeg, write_faces

@@ -18,7 +18,7 @@ from facerep.pixels import FacePixels
 from facerep.pretext import Pretext, Truth, Variant
 from facerep.pretexts import PRETEXTS, nearest_view, other_view, pretext_named
 from facerep.pretrain import PretextTask
-from facerep.selection import read_selection
+from facerep.roles import read_selection
 from tests.micro import pretext_model, pretraining, run
 from tests.test_lab import plain_lab
 

@@ -17,7 +17,7 @@ from facerep.errors import FacerepError
 from facerep.models import load_pretext_model
 from facerep.params import Params, Pretrain, load_params
 from facerep.pretrain import hold_out, hold_out_photographs, name_identities, pretrain
-from facerep.selection import read_selection
+from facerep.roles import read_selection
 from tests.micro import pretraining
 
 

@@ -10,8 +10,8 @@ import pytest
 from facerep import scores as module
 from facerep.finetune import _few
 from facerep.probes import knn_answers, probe_answers
+from facerep.roles import few_labels, read_selection
 from facerep.scores import BATCH, Scores, Split, batches, score
-from facerep.selection import few_labels, read_selection
 from facerep.verification import verification, verification_bootstrap
 from tests.micro import evaluating, judged
 from tests.test_probes import plain_knn

@@ -36,6 +36,7 @@ def row(n: int) -> dict:
         "sha256": f"{n:064x}",
         "phash": bytes(32),
         "sharpness": n / 2,
+        "side": n,
         "found": "box",
     }
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from facerep.boxes import cut_square, square_box
+from facerep.boxes import square_box
 from facerep.errors import FacerepError
+from facerep.resample import cut_square, resize
 from facerep.synthetic import SPOILS, Split, encode, parse_url, photo_count, photograph, spoil_of, write_archive
 from facerep.synthetic_face import draw
 from facerep.synthetic_people import draw_identity, draw_scene
@@ -181,7 +182,7 @@ def test_raw_pixels_know_little() -> None:
             image, box, _ = draw(draw_identity(0, number), draw_scene(0, number, k))
             square = square_box(box, image.size, 0.3)
             assert square is not None
-            faces.append(np.asarray(cut_square(image, square).resize((64, 64)), np.float32).ravel())
+            faces.append(resize(cut_square(np.array(image), square), 64, 64).astype(np.float32).ravel())
     pixels = np.stack(faces).reshape(15, 14, -1)
     known, asked = pixels[:, :10].reshape(150, -1), pixels[:, 10:].reshape(60, -1)
     nearest = np.array([np.square(known - face).sum(1).argmin() for face in asked])

@@ -21,7 +21,7 @@ from facerep.pixels import Batch, FacePixels
 from facerep.places import Folder
 from facerep.pretexts import pretext_named
 from facerep.pretrain import PretextTask, hold_out_photographs, name_identities
-from facerep.selection import read_selection
+from facerep.roles import read_selection
 from facerep.states import Store
 from facerep.tasks import views
 from facerep.transforms import normalize

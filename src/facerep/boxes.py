@@ -4,9 +4,6 @@ import csv
 import io
 import math
 
-import numpy as np
-from PIL import Image
-
 from facerep.errors import FacerepError
 
 # In pixels of the photograph, and both may reach beyond it.
@@ -75,15 +72,3 @@ def central_square(photo_size: tuple[int, int]) -> Square:
     width, height = photo_size
     side = min(width, height)
     return (width - side) // 2, (height - side) // 2, side
-
-
-def cut_square(image: Image.Image, square: Square) -> Image.Image:
-    """The square of an RGB image; where it leaves the image, the image's edge pixels are repeated. They must overlap."""
-    left, top, side = square
-    inside = (max(0, left), max(0, top), min(image.width, left + side), min(image.height, top + side))
-    part = image.crop(inside)
-    pad_x = (inside[0] - left, left + side - inside[2])
-    pad_y = (inside[1] - top, top + side - inside[3])
-    if not any((*pad_x, *pad_y)):
-        return part
-    return Image.fromarray(np.pad(np.asarray(part), (pad_y, pad_x, (0, 0)), mode="edge"))

@@ -1,19 +1,26 @@
-"""crop: archives of photographs to square faces in tar shards, on all cores, in bounded memory."""
+"""crop: archives of photographs to square faces in tar shards, on all cores, in bounded memory.
 
+What was cut before a crash is not cut again: see facerep.cropped.
+"""
+
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+from facerep.cropped import Cropped, Note, unfinished, unreadable_of
 from facerep.errors import FacerepError
 from facerep.face import Face, Photograph
 from facerep.files import atomic_folder
 from facerep.params import Crop
-from facerep.photographs import first_pass, photographs
+from facerep.photographs import FirstPass, first_pass, photographs
 from facerep.progress import progress_bar
-from facerep.shards import ShardWriter, write_index
+from facerep.shards import ShardWriter
 from facerep.workers import Result, cut_all
 
 
@@ -21,82 +28,110 @@ from facerep.workers import Result, cut_all
 class Tally:
     """What happened to the photographs so far."""
 
-    total: int  # photographs in the archives
+    total: int  # photographs that are to be cut
+    taken: int = 0
     faces: int = 0
     bytes: int = 0
     searched: int = 0  # photographs in which a detector looked for a face
+    unreadable: int = 0
+    first_unreadable: dict[str, str] = field(default_factory=dict)
     found: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     identities: set[tuple[str, str]] = field(default_factory=set)
-    unreadable: list[dict[str, str]] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)  # hashes of keys: half a million keys would take five times the memory
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count a face by its row of the index."""
+        self.faces += 1
+        self.bytes += row["length"]
+        self.found[row["found"]] += 1
+        self.splits[row["split"]] += 1
+        self.identities.add((row["split"], row["identity"]))
+        self.seen.add(_hash_of(row["key"]))
 
 
-def crop(settings: Crop, archives: Sequence[Path], out: Path, workers: int | None = None) -> dict[str, Any]:
-    """Cut every photograph's face into `out`: shard-*.tar and index.parquet. Returns metrics/crop.json.
+def crop(
+    settings: Crop, archives: Sequence[Path], out: Path, per_identity: int | None = None, workers: int | None = None
+) -> dict[str, Any]:
+    """Cut the photographs' faces into `out`: shard-*.tar and index.parquet. Returns metrics/crop.json.
 
-    The bytes do not depend on the number of workers.
+    Stopped at any moment, it goes on from its last finished shard. The bytes depend neither on that nor on the executor
+    and its number of workers.
 
     Args:
         archives: the files of data/raw: archives, and VGGFace2's box CSVs beside or inside them.
         out: the folder of the shards; replaced as a whole when all is done.
+        per_identity: of an identity at most `oversample` times so many are cut; None: all.
         workers: processes; None: one a core.
 
     Raises FacerepError when there is no photograph, more than `max_unreadable` of them cannot be read, a detector was
     asked for and found no face anywhere, or boxes were asked for and fit no photograph.
     """
-    with progress_bar() as bar:
-        boxes, total = first_pass(archives, bar)
-        if not total:
+    limit = None if per_identity is None or settings.oversample is None else ceil(per_identity * settings.oversample)
+    with progress_bar() as bar, unfinished(settings, limit, archives) as state:
+        first = first_pass(archives, limit, bar)
+        if not first.photographs:
             raise FacerepError(
                 f"{', '.join(str(path) for path in archives) or 'data/raw'}: no photographs in identity folders "
                 "(such as train/<identity>/<photograph>.jpg); give other archives in download.archives."
             )
-        tally = Tally(total)
-        with (
-            atomic_folder(out) as folder,
-            closing(ShardWriter(folder, settings.shard_mb)) as writer,
-            closing(cut_all(photographs(archives, boxes), settings, workers)) as results,
-        ):
-            shown = bar.track(results, total=total, description="crop")
-            write_index(folder / "index.parquet", _rows(shown, settings, writer, tally))
-            _refuse_useless(settings, tally)
-    return {
-        "photographs": total,
-        "faces": tally.faces,
-        "identities": len(tally.identities),
-        "found": {how: tally.found[how] for how in ("box", "detector", "center")},
-        "splits": dict(sorted(tally.splits.items())),
-        "shards": writer.shards,
-        "bytes": tally.bytes,
-        "unreadable": {"count": len(tally.unreadable), "names": tally.unreadable},
-    }
-
-
-def _rows(
-    results: Iterable[tuple[Photograph, Result]], settings: Crop, writer: ShardWriter, tally: Tally
-) -> Iterator[dict[str, Any]]:
-    """Put faces into shards as they come, and give their rows of the index."""
-    seen: set[str] = set()
-    for photo, result in results:
-        if isinstance(result, Face):
-            tally.searched += result.searched
-            if photo.key not in seen:
-                seen.add(photo.key)
-                yield _row(photo, result, writer, tally)
-                continue
-            result = f"a second photograph with the key {photo.key}"
-        tally.unreadable.append({"name": photo.name, "reason": result})
+        tally = _so_far(state, len(first.chosen))
         _refuse_unreadable(settings, tally)
+        if not state.is_finished:
+            if tally.taken:
+                print(f"crop: going on after {tally.taken} of {tally.total} photographs", file=sys.stderr)
+            photos = photographs(archives, first.boxes, first.chosen, skip=tally.taken)
+            with closing(cut_all(photos, settings, workers)) as results:
+                shown = bar.track(results, total=tally.total, completed=tally.taken, description="crop")
+                _fill_shards(shown, settings, state, tally)
+        _refuse_useless(settings, tally)
+        with atomic_folder(out) as folder:
+            state.finish(folder)
+    return _metrics(first, state, tally)
 
 
-def _row(photo: Photograph, face: Face, writer: ShardWriter, tally: Tally) -> dict[str, Any]:
+def _so_far(state: Cropped, total: int) -> Tally:
+    """What the finished shards hold."""
+    tally = Tally(total)
+    for row in state.rows():
+        tally.add(row)
+    for note in state.notes:
+        tally.taken = note.taken
+        tally.searched += note.searched
+        tally.unreadable += len(note.unreadable)
+    tally.first_unreadable = next(iter(unreadable_of(state.notes)), {})
+    return tally
+
+
+def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, state: Cropped, tally: Tally) -> None:
+    """Put the faces into shards as they come, and note each shard that is full."""
+    rows: list[dict[str, Any]] = []
+    note = Note(tally.taken, 0, [])
+    with closing(ShardWriter(state.folder, settings.shard_mb, shards=len(state.notes))) as writer:
+        for photo, result in results:
+            note.taken += 1
+            if isinstance(result, Face) and _hash_of(photo.key) in tally.seen:
+                note.searched, tally.searched = note.searched + result.searched, tally.searched + result.searched
+                result = f"a second photograph with the key {photo.key}"
+            if isinstance(result, Face):
+                note.searched, tally.searched = note.searched + result.searched, tally.searched + result.searched
+                rows.append(_row(photo, result, writer))
+                tally.add(rows[-1])
+            else:
+                note.unreadable.append({"name": photo.name, "reason": result})
+                tally.unreadable += 1
+                tally.first_unreadable = tally.first_unreadable or note.unreadable[0]
+                _refuse_unreadable(settings, tally)
+            if rows and not writer.is_open:
+                state.commit(rows, note)
+                rows, note = [], Note(note.taken, 0, [])
+        writer.close()
+        state.commit(rows, note)
+
+
+def _row(photo: Photograph, face: Face, writer: ShardWriter) -> dict[str, Any]:
     shard, offset, length = writer.add(photo.key, face.jpeg)
     split, identity, _ = photo.key.split("/")
-    tally.faces += 1
-    tally.bytes += length
-    tally.found[face.found] += 1
-    tally.splits[split] += 1
-    tally.identities.add((split, identity))
     return {
         "key": photo.key,
         "identity": identity,
@@ -107,16 +142,37 @@ def _row(photo: Photograph, face: Face, writer: ShardWriter, tally: Tally) -> di
         "sha256": face.sha256,
         "phash": face.phash,
         "sharpness": face.sharpness,
+        "side": face.side,
         "found": face.found,
+    }
+
+
+def _hash_of(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
+
+
+def _metrics(first: FirstPass, state: Cropped, tally: Tally) -> dict[str, Any]:
+    unreadable = unreadable_of(state.notes)
+    return {
+        "photographs": first.photographs,
+        "not_needed": first.photographs - tally.total,
+        "faces": tally.faces,
+        "identities": len(tally.identities),
+        "found": {how: tally.found[how] for how in ("box", "detector", "center")},
+        "splits": dict(sorted(tally.splits.items())),
+        "shards": len(list(state.shards())),
+        "bytes": tally.bytes,
+        "unreadable": {"count": len(unreadable), "names": unreadable},
+        "passed_over": first.passed_over,
     }
 
 
 def _refuse_unreadable(settings: Crop, tally: Tally) -> None:
     """Stop as soon as it is sure, not after hours."""
-    if len(tally.unreadable) > settings.max_unreadable * tally.total:
-        first = tally.unreadable[0]
+    if tally.unreadable > settings.max_unreadable * tally.total:
+        first = tally.first_unreadable
         raise FacerepError(
-            f"crop.max_unreadable = {settings.max_unreadable:g}: {len(tally.unreadable)} of {tally.total} photographs "
+            f"crop.max_unreadable = {settings.max_unreadable:g}: {tally.unreadable} of {tally.total} photographs "
             f"cannot be read so far, {first['name']} first ({first['reason']}); mend the archives or raise it."
         )
 

@@ -11,7 +11,7 @@ from facerep.draws import Draws
 from facerep.errors import FacerepError
 from facerep.pixels import FacePixels
 from facerep.pretexts import pretext_named
-from facerep.selection import read_selection
+from facerep.roles import read_selection
 from facerep.shards import read_index
 from facerep.transforms import TURN, normalize, to_float
 

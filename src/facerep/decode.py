@@ -4,9 +4,10 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -38,6 +39,17 @@ def decode(data: bytes, max_megapixels: float) -> Image.Image:
         raise UnreadableError(reason or type(error).__name__) from None
 
 
+def decode_pixels(data: bytes, max_megapixels: float) -> np.ndarray:
+    """As `decode`, to uint8 H×W×3. An ordinary JPEG goes straight to libjpeg-turbo, Pillow's own decoder, without Pillow."""
+    if data[:2] == b"\xff\xd8" and b"Exif\0\0" not in data:  # it could say which side is up
+        with suppress(ValueError):  # damaged or unusual: Pillow has the last word
+            height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+            if colors in ("YCbCr", "Gray") and height * width <= max_megapixels * 1e6:
+                pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB")
+                return pixels
+    return np.array(decode(data, max_megapixels))
+
+
 @contextmanager
 def _pixels_limited(max_megapixels: float) -> Iterator[None]:
     """Let Pillow itself refuse larger images wherever it meets a size, be it inside a file's inner images."""
@@ -54,10 +66,9 @@ def _pixels_limited(max_megapixels: float) -> Iterator[None]:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF says; EXIF that is broken says nothing."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -69,4 +80,4 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -9,9 +9,9 @@ from typing import Any
 
 import dlib
 import numpy as np
-from PIL import Image
 
 from facerep.boxes import Box
+from facerep.resample import luma, resize
 
 LARGEST = 400  # longer side of what the detector looks at, pixels; it finds faces from 80 pixels up
 SMALLEST = 240  # smaller photographs are enlarged to this
@@ -22,18 +22,15 @@ def _detector() -> Any:
     return dlib.get_frontal_face_detector()
 
 
-def largest_face(image: Image.Image) -> Box | None:
-    """The box (x, y, width, height) of the largest face in an RGB image, in its pixels, or None.
+def largest_face(pixels: np.ndarray) -> Box | None:
+    """The box (x, y, width, height) of the largest face in a photograph (uint8 H×W×3), in its pixels, or None.
 
-    The box is made to resemble VGGFace2's, forehead to chin and cheek to cheek; it may reach beyond the image.
+    The box is made to resemble VGGFace2's, forehead to chin and cheek to cheek; it may reach beyond the photograph.
     """
-    longer = max(image.size)
-    scale = min(max(longer, SMALLEST), LARGEST) / longer
-    grey = image.convert("L")
-    if scale != 1:
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        grey = grey.resize(size, Image.Resampling.BICUBIC)
-    found = _detector()(np.asarray(grey), 0)
+    height, width = pixels.shape[:2]
+    scale = min(max(height, width, SMALLEST), LARGEST) / max(height, width)
+    seen = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+    found = _detector()(luma(seen), 0)
     if not found:
         return None
     face = max(found, key=lambda r: (r.area(), -r.left(), -r.top()))

@@ -14,9 +14,9 @@ from facerep.params import Params
 from facerep.pictures import draw_models, draw_pretext
 from facerep.pixels import FacePixels
 from facerep.progress import progress_bar
+from facerep.roles import read_selection
 from facerep.runtime import Runtime, accelerator_for
 from facerep.scores import Split, batches, score
-from facerep.selection import read_selection
 from facerep.states import discard_finished
 from facerep.transforms import normalize, to_float
 

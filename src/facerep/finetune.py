@@ -19,8 +19,8 @@ from facerep.models import freeze, image_processor, new_classifier
 from facerep.params import Finetune as Settings
 from facerep.params import Params
 from facerep.pixels import Batch, FacePixels
+from facerep.roles import few_labels, read_selection
 from facerep.runtime import Runtime, arithmetic
-from facerep.selection import few_labels, read_selection
 from facerep.states import discard_finished, run_store
 from facerep.tasks import photographs
 from facerep.training import fit

@@ -47,6 +47,8 @@ class Crop(Strict):
     shard_mb: Annotated[float, Field(gt=0, le=4096)]
     max_unreadable: Annotated[float, Field(ge=0, le=1)]
     max_megapixels: Annotated[float, Field(gt=0, le=1000)]
+    oversample: Annotated[float, Field(ge=1)] | None
+    executor: Annotated[str, Field(pattern=r"^(processes|[a-z]+://.+)$")]
 
 
 class UseFraction(Strict):
@@ -65,7 +67,11 @@ class Select(Strict):
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     use_fraction: UseFraction
+    min_side: Annotated[int, Field(ge=0)]
+    min_sharpness: Annotated[float, Field(ge=0)]
+    require_face: bool
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
+    shared_photograph_bits: Annotated[int, Field(ge=0, le=64)]
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "Select":

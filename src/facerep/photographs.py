@@ -1,8 +1,12 @@
 """What the archives hold: photographs under identity folders, and VGGFace2's boxes."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from heapq import heappush, heappushpop
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from rich.progress import Progress
 
@@ -50,19 +54,78 @@ def raw_files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def first_pass(archives: Sequence[Path], bar: Progress) -> tuple[Boxes, int]:
-    """The boxes, and how many photographs there are. Of the archives, names and box CSVs alone are read.
+class FirstPass(NamedTuple):
+    """What the names in the archives say before any photograph is read."""
 
-    Raises FacerepError for a damaged archive, hours before its end would be reached, and for a malformed CSV.
+    boxes: Boxes
+    photographs: int  # in identity folders
+    chosen: "Candidates"
+    passed_over: dict[str, int]  # files that are no photographs of an identity, by their suffix
+
+
+class Candidates:
+    """Which photographs of each identity are worth decoding: those with the smallest hashes of their keys.
+
+    Of an identity no more than the `limit` smallest hashes are kept, 8 bytes each, never a name: 3.3 million names would
+    fill the memory. The choice depends on no order and no seed, so that all seeds share one set of faces.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self._count = 0
+        self._largest_first: dict[str, list[int]] = {}  # of each identity a heap of the negated hashes
+
+    def __len__(self) -> int:
+        return self._count
+
+    def offer(self, key: str) -> None:
+        """Look at a photograph's key."""
+        if self.limit is None:
+            self._count += 1
+            return
+        heap = self._largest_first.setdefault(_identity_of(key), [])
+        if len(heap) < self.limit:
+            heappush(heap, -_hash_of(key))
+            self._count += 1
+        else:
+            heappushpop(heap, -_hash_of(key))
+
+    def __contains__(self, key: str) -> bool:
+        """Whether the photograph is among the chosen, once all have been offered."""
+        if self.limit is None:
+            return True
+        heap = self._largest_first[_identity_of(key)]
+        return _hash_of(key) <= -heap[0]
+
+
+def _identity_of(key: str) -> str:
+    return key[: key.rindex("/")]
+
+
+def _hash_of(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
+
+
+def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> FirstPass:
+    """The boxes, how many photographs there are, and which are to be cut: at most `limit` an identity.
+
+    Of the archives, names and box CSVs alone are read. Raises FacerepError for a damaged archive, hours before its end
+    would be reached, and for a malformed CSV.
     """
     boxes: Boxes = {}
-    count = 0
+    chosen, passed_over, count = Candidates(limit), Counter[str](), 0
     task = bar.add_task("crop: reading names", total=None)
 
     def wanted(name: str) -> bool:
         nonlocal count
-        count += key_of(name) is not None
-        bar.update(task, completed=count)
+        key = key_of(name)
+        if key is not None:
+            count += 1
+            chosen.offer(key)
+            if count % 1000 == 0:
+                bar.update(task, completed=count)
+        elif boxes_split(name) is None:
+            passed_over[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
         return boxes_split(name) is not None
 
     for path in archives:
@@ -72,15 +135,25 @@ def first_pass(archives: Sequence[Path], bar: Progress) -> tuple[Boxes, int]:
         elif (split := boxes_split(path.name)) is not None:
             boxes.setdefault(split, {}).update(read_boxes(str(path), path.read_bytes()))
     bar.remove_task(task)
-    return boxes, count
+    return FirstPass(boxes, count, chosen, dict(sorted(passed_over.items())))
 
 
-def photographs(archives: Sequence[Path], boxes: Boxes) -> Iterator[Photograph]:
-    """Every photograph of the archives, in order, with its box if there is one."""
+def photographs(archives: Sequence[Path], boxes: Boxes, chosen: Candidates, skip: int = 0) -> Iterator[Photograph]:
+    """The chosen photographs in order, each with its box if there is one, without the first `skip`, which are not read."""
+    left = skip
+
+    def wanted(name: str) -> bool:
+        nonlocal left
+        key = key_of(name)
+        if key is None or key not in chosen:
+            return False
+        left -= 1
+        return left < 0
+
     for path in archives:
         if path.suffix.lower() in _PLAIN:
             continue
-        for name, data in read_members(path, lambda name: key_of(name) is not None):
+        for name, data in read_members(path, wanted):
             key = str(key_of(name))
             yield Photograph(key, name, data, _box(key, PurePosixPath(name).stem, boxes))
 

@@ -21,8 +21,8 @@ from facerep.params import Pretrain as Settings
 from facerep.pixels import Batch, FacePixels
 from facerep.pretext import Pretext, Truth
 from facerep.pretexts import pretext_named
+from facerep.roles import read_selection, stable_order
 from facerep.runtime import Runtime, arithmetic
-from facerep.selection import read_selection, stable_order
 from facerep.states import discard_finished, run_store
 from facerep.tasks import photographs, views
 from facerep.training import fit

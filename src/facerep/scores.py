@@ -8,7 +8,7 @@ import torch
 from facerep.params import Evaluate as Settings
 from facerep.pixels import FacePixels
 from facerep.probes import bootstrap_interval, knn_answers, probe_answers, top_k_accuracy
-from facerep.selection import few_labels
+from facerep.roles import few_labels
 from facerep.verification import Roc, verification, verification_bootstrap
 
 BATCH = 256  # of inference; no result depends on it

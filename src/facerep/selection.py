@@ -6,8 +6,8 @@ or a smaller fraction leave val and test as they are. Fewer labels are taken by 
 pretrained model serves all of them.
 """
 
-import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,18 @@ import pyarrow.parquet as pq
 from facerep import params
 from facerep.errors import FacerepError
 from facerep.files import atomic
-from facerep.phash import near_duplicate_groups
+from facerep.quality import RULES, find_victims, write_victims
+from facerep.roles import ROLES, stable_order
 from facerep.shards import UNLABELLED, read_index
 
-ROLES = ("pretrain", "train", "val", "test")
+SIDES = ("pretrain", "labelled", "under_min_labelled", "identity_in_both_splits")
+PRETRAIN, LABELLED, UNDER_MIN_LABELLED, IN_BOTH_SPLITS = range(4)
 COLUMNS = ("key", "identity", "split", "shard", "offset", "length", "sha256")
 
 
-def select(settings: params.Select, seed: int, index: Path, out: Path) -> dict[str, Any]:
+def select(
+    settings: params.Select, seed: int, index: Path, out: Path, dropped_out: Path | None = None
+) -> dict[str, Any]:
     """Read index.parquet, write selection.parquet (sorted by key), return the counts.
 
     Roles: with `by_split` the train split is for pretraining and the test split is the labelled task; with `by_count`
@@ -33,129 +37,109 @@ def select(settings: params.Select, seed: int, index: Path, out: Path) -> dict[s
     `by_folder` what lay under a folder `unlabelled` is for pretraining, each photograph an identity of its own, and the
     others are the labelled task. Labelled photographs are split test / val / train within each identity.
 
+    Args:
+        dropped_out: where to write whom the rules of facerep.quality drop, and why; None: nowhere.
+
     Raises FacerepError when there is no labelled task to split or an identity has fewer labels than asked for.
     """
     table = read_index(index)
-    keys, identities, splits = (np.array(table[c].to_pylist(), dtype=object) for c in ("key", "identity", "split"))
+    keys = np.array(table["key"].to_pylist(), dtype=object)
+    identity, names = _codes(table["identity"])
+    split, splits = _codes(table["split"])
     order = stable_order(keys, seed)
     dropped: Counter[str] = Counter()
 
-    keep = _without_duplicates(table, identities, splits == UNLABELLED, order, settings.near_duplicate_bits, dropped)
-    labelled = _labelled_identities(settings, identities, splits, keep)
+    victims = find_victims(table, order, settings)
+    keep = np.ones(len(keys), bool)
+    for victim in victims:
+        keep[victim.rows] = False
+        dropped[victim.rule] += len(victim.rows)
+    labelled = _labelled_identities(settings, identity, names, split, splits, keep)
+    side = _sides(settings, identity, split, splits, labelled)
+    for reason in ("under_min_labelled", "identity_in_both_splits"):
+        dropped[reason] += int((keep & (side == SIDES.index(reason))).sum())
+
     chosen: dict[str, list[int]] = {role: [] for role in ROLES}
-    places: dict[str, list[int]] = {}
-    for i in order[keep[order]]:
-        side = _side(settings, identities[i], splits[i], labelled)
-        if side in ("pretrain", "labelled"):
-            places.setdefault(f"{side}/{identities[i]}", []).append(int(i))
-        else:
-            dropped[side] += 1
-    for place, rows in sorted(places.items()):
-        side, identity = place.split("/", 1)
+    for rows in _by_identity(order[keep[order]], identity, side == PRETRAIN):
         dropped["over_per_identity"] += max(0, len(rows) - settings.per_identity)
-        rows = rows[: settings.per_identity]
-        if side == "pretrain":
-            chosen["pretrain"] += rows
-        else:
-            _split_labelled(settings, identity, rows, chosen, dropped)
+        chosen["pretrain"] += rows[: settings.per_identity]
+    for rows in _by_identity(order[keep[order]], identity, side == LABELLED):
+        dropped["over_per_identity"] += max(0, len(rows) - settings.per_identity)
+        _split_labelled(settings, names[identity[rows[0]]], rows[: settings.per_identity], chosen, dropped)
     _use_part(settings, order, chosen, dropped)
 
-    label_of = {identity: n for n, identity in enumerate(sorted(labelled))}
-    _write(table, chosen, label_of, identities, out)
-    return _counts(len(keys), chosen, identities, label_of, dropped)
+    label_of = {name: n for n, name in enumerate(sorted(names[code] for code in np.flatnonzero(labelled)))}
+    if dropped_out is not None:
+        write_victims(table, victims, dropped_out)
+    _write(table, chosen, np.array([label_of.get(name, -1) for name in names], np.int32)[identity], out)
+    return _counts(len(keys), chosen, identity, label_of, dropped)
 
 
-def stable_order(keys: np.ndarray, seed: int) -> np.ndarray:
-    """The rows sorted by a hash of seed and key: a shuffle that no listing order and no other row can change."""
-    prefix = f"{seed}/".encode()
-    digests = [hashlib.blake2b(prefix + key.encode(), digest_size=16).digest() for key in keys]
-    return np.array(sorted(range(len(keys)), key=lambda i: (digests[i], keys[i])), dtype=np.int64)
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """A column of names as int64 N and what the numbers stand for, sorted."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    names = encoded.dictionary.to_pylist()
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return rank[encoded.indices.to_numpy()], sorted(names)
 
 
-def few_labels(keys: list[str], identities: list[str], n: int, seed: int) -> np.ndarray:
-    """The rows of the first `n` photographs of each identity in stable order, int64, rising.
-
-    Nested: the rows for a smaller `n` are among those for a larger. An identity with fewer gives all it has.
-    """
-    taken: Counter[str] = Counter()
-    rows = []
-    for row in stable_order(np.array(keys, dtype=object), seed):
-        taken[identities[row]] += 1
-        if taken[identities[row]] <= n:
-            rows.append(row)
-    return np.sort(np.array(rows, np.int64))
-
-
-def _without_duplicates(
-    table: pa.Table,
-    identities: np.ndarray,
-    unlabelled: np.ndarray,
-    order: np.ndarray,
-    max_bits: int,
-    dropped: Counter[str],
-) -> np.ndarray:
-    """Bool mask of the rows to keep: one photograph of a group within an identity; none of a group that spans identities.
-
-    A photograph filed under two names is dropped altogether, since nobody can say whose it is. One that stands among
-    the unlabelled too stays where its label is known.
-    """
-    hashes = np.frombuffer(b"".join(table["phash"].to_pylist()), np.uint8).reshape(-1, 32)
-    groups = near_duplicate_groups(hashes, max_bits)
-    members: dict[int, list[int]] = {}
-    for i in order:
-        members.setdefault(int(groups[i]), []).append(int(i))
-    keep = np.ones(len(identities), bool)
-    for rows in members.values():
-        if len(rows) == 1:
-            continue
-        rows.sort(key=lambda i: bool(unlabelled[i]))  # stable
-        labelled = [i for i in rows if not unlabelled[i]]
-        if len({identities[i] for i in labelled}) > 1:
-            keep[rows] = False
-            dropped["duplicates_across_identities"] += len(rows)
-        else:
-            keep[rows[1:]] = False
-            dropped["duplicates_within_identity"] += max(0, len(labelled) - 1)
-            dropped["duplicates_unlabelled"] += len(rows) - max(1, len(labelled))
-    return keep
+def _by_identity(rows: np.ndarray, identity: np.ndarray, wanted: np.ndarray) -> Iterator[list[int]]:
+    """Those of the rows that are wanted, identity by identity, each identity's in the order given."""
+    rows = rows[wanted[rows]]
+    rows = rows[np.argsort(identity[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(identity[rows], prepend=-1))
+    for part in np.split(rows, starts[1:]) if len(rows) else ():
+        yield part.tolist()
 
 
 def _labelled_identities(
-    settings: params.Select, identities: np.ndarray, splits: np.ndarray, keep: np.ndarray
-) -> set[str]:
-    """The identities of the labelled task."""
-    where = keep & (splits == "test") if settings.roles == "by_split" else keep & (splits != UNLABELLED)
-    if settings.roles == "by_folder" and not (splits == UNLABELLED).any():
+    settings: params.Select,
+    identity: np.ndarray,
+    names: list[str],
+    split: np.ndarray,
+    splits: list[str],
+    keep: np.ndarray,
+) -> np.ndarray:
+    """Of each identity whether it belongs to the labelled task."""
+    in_test, unlabelled = (split == (splits.index(name) if name in splits else -1) for name in ("test", UNLABELLED))
+    if settings.roles == "by_folder" and not unlabelled.any():
         raise FacerepError(
             "select.roles = 'by_folder': there is nothing to pretrain on, since no photograph lay in a folder called "
             "unlabelled; in download.archives add name: unlabelled.tar to the folder without labels."
         )
-    if settings.roles == "by_split" and not (splits == "test").any():
+    if settings.roles == "by_split" and not in_test.any():
         raise FacerepError(
             "select.roles = 'by_split': the archives hold no photographs under test/; "
             "use by_count, or archives with train/ and test/."
         )
-    counts = Counter(identities[where].tolist())
-    labelled = {identity for identity, n in counts.items() if n >= settings.min_labelled}
-    if len(labelled) < 2:
-        largest = max(counts.values(), default=0)
+    where = keep & (in_test if settings.roles == "by_split" else ~unlabelled)
+    counts = np.bincount(identity[where], minlength=len(names))
+    labelled: np.ndarray = counts >= settings.min_labelled
+    if labelled.sum() < 2:
         raise FacerepError(
             f"select.min_labelled = {settings.min_labelled}: the labelled set is too small to split, since two identities "
-            f"with so many photographs are needed and there are {len(labelled)} (the largest has {largest}); lower it."
+            f"with so many photographs are needed and there are {labelled.sum()} (the largest has "
+            f"{counts.max(initial=0)}); lower it."
         )
     return labelled
 
 
-def _side(settings: params.Select, identity: str, split: str, labelled: set[str]) -> str:
-    """Where a photograph belongs: `pretrain`, `labelled`, or the reason why it is dropped."""
+def _sides(
+    settings: params.Select, identity: np.ndarray, split: np.ndarray, splits: list[str], labelled: np.ndarray
+) -> np.ndarray:
+    """Where each photograph belongs, as its place in SIDES: for pretraining, labelled, or why it is dropped."""
+    in_test, unlabelled = (split == (splits.index(name) if name in splits else -1) for name in ("test", UNLABELLED))
+    of_task = labelled[identity]
     if settings.roles == "by_folder":
-        return "pretrain" if split == UNLABELLED else "labelled" if identity in labelled else "under_min_labelled"
+        return np.where(unlabelled, PRETRAIN, np.where(of_task, LABELLED, UNDER_MIN_LABELLED))
     if settings.roles == "by_count":
-        return "labelled" if identity in labelled else "pretrain"
-    if split == "test":
-        return "labelled" if identity in labelled else "under_min_labelled"
+        return np.where(of_task, LABELLED, PRETRAIN)
     # pretraining never sees an identity of the labelled task, whatever the archives say
-    return "identity_in_both_splits" if identity in labelled else "pretrain"
+    elsewhere = np.where(of_task, IN_BOTH_SPLITS, PRETRAIN)
+    return np.where(in_test, np.where(of_task, LABELLED, UNDER_MIN_LABELLED), elsewhere)
 
 
 def _split_labelled(
@@ -180,23 +164,22 @@ def _split_labelled(
 
 def _use_part(settings: params.Select, order: np.ndarray, chosen: dict[str, list[int]], dropped: Counter[str]) -> None:
     """Keep the first `use_fraction.pretrain` of the pretraining photographs in stable order."""
-    rows = set(chosen["pretrain"])
-    in_order = [int(i) for i in order if int(i) in rows]
+    wanted = np.zeros(len(order), bool)
+    wanted[chosen["pretrain"]] = True
+    in_order = order[wanted[order]].tolist()
     used = in_order[: int(np.ceil(len(in_order) * settings.use_fraction.pretrain - 1e-9))]
     dropped["pretrain_not_used"] += len(in_order) - len(used)
     chosen["pretrain"] = used
 
 
-def _write(
-    table: pa.Table, chosen: dict[str, list[int]], label_of: dict[str, int], identities: np.ndarray, out: Path
-) -> None:
-    role_of = {row: role for role in ROLES for row in chosen[role]}
-    keys = table["key"].to_pylist()
-    rows = sorted(role_of, key=lambda i: keys[i])
-    labels = [-1 if role_of[i] == "pretrain" else label_of[identities[i]] for i in rows]
-    picked = table.select(list(COLUMNS)).take(pa.array(rows, pa.int64()))
-    picked = picked.append_column("role", pa.array([role_of[i] for i in rows], pa.string()))
-    picked = picked.append_column("label", pa.array(labels, pa.int32()))
+def _write(table: pa.Table, chosen: dict[str, list[int]], labels: np.ndarray, out: Path) -> None:
+    rows = np.array([row for role in ROLES for row in chosen[role]], np.int64)
+    roles = np.repeat(np.arange(len(ROLES)), [len(chosen[role]) for role in ROLES])
+    in_place = np.argsort(rows)  # to take them as they lie is several times faster
+    rows, roles = rows[in_place], roles[in_place]
+    picked = table.select(list(COLUMNS)).take(pa.array(rows))
+    picked = picked.append_column("role", pa.array(np.array(ROLES, object)[roles], pa.string()))
+    picked = picked.append_column("label", pa.array(np.where(roles == 0, -1, labels[rows]), pa.int32())).sort_by("key")
     with atomic(out) as part:
         pq.write_table(picked.combine_chunks(), part, compression="zstd")
 
@@ -204,14 +187,12 @@ def _write(
 def _counts(
     photographs: int,
     chosen: dict[str, list[int]],
-    identities: np.ndarray,
+    identity: np.ndarray,
     label_of: dict[str, int],
     dropped: Counter[str],
 ) -> dict[str, Any]:
     reasons = (
-        "duplicates_within_identity",
-        "duplicates_across_identities",
-        "duplicates_unlabelled",
+        *RULES,
         "identity_in_both_splits",
         "under_min_labelled",
         "over_per_identity",
@@ -219,8 +200,7 @@ def _counts(
         "labels_not_used",
     )
     roles = {
-        role: {"photographs": len(rows), "identities": len({identities[i] for i in rows})}
-        for role, rows in chosen.items()
+        role: {"photographs": len(rows), "identities": len(np.unique(identity[rows]))} for role, rows in chosen.items()
     }
     return {
         "faces": photographs,
@@ -229,19 +209,3 @@ def _counts(
         "roles": roles,
         "dropped": {reason: dropped[reason] for reason in reasons},
     }
-
-
-def read_selection(path: str | Path, role: str | None = None) -> pa.Table:
-    """The rows of selection.parquet, those of one role if given.
-
-    Raises FacerepError when the file is not there or the role is none of ROLES.
-    """
-    path = Path(path)
-    if role is not None and role not in ROLES:
-        raise FacerepError(f"role = {role!r}: not known; one of {', '.join(ROLES)}.")
-    if not path.is_file():
-        raise FacerepError(f"{path}: not there; run `dvc repro select`, or `dvc pull`.")
-    try:
-        return pq.read_table(path, filters=[("role", "=", role)] if role else None)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise FacerepError(f"{path}: damaged, or no table of ours; run `dvc repro -f select`.") from error

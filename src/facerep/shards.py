@@ -26,25 +26,31 @@ INDEX_SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("phash", pa.binary(32)),
         ("sharpness", pa.float32()),
+        ("side", pa.int32()),  # of the face in the photograph, pixels
         ("found", pa.string()),
     ]
 )
 
 
-_ROW_GROUP = 2**16  # rows of the index that are in memory at once
+_ROW_GROUP = 2**13  # rows of the index that are in memory at once
 
 
 class ShardWriter:
     """Write JPEGs into shard-000000.tar, shard-000001.tar, …; a shard is closed when it passes `shard_mb` MiB.
 
-    The same faces give the same bytes: headers hold no time and no owner.
+    The same faces give the same bytes: headers hold no time and no owner. `shards` are there already, and stay.
     """
 
-    def __init__(self, folder: Path, shard_mb: float) -> None:
+    def __init__(self, folder: Path, shard_mb: float, shards: int = 0) -> None:
         self.folder = folder
         self.limit = shard_mb * 2**20
-        self.shards = 0
+        self.shards = shards
         self._tar: tarfile.TarFile | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last shard waits for more."""
+        return self._tar is not None
 
     def add(self, key: str, jpeg: bytes) -> tuple[str, int, int]:
         """Append `<key>.jpg`; the shard's name, and offset and length of the JPEG's bytes in it."""
@@ -63,10 +69,12 @@ class ShardWriter:
         return shard, offset, len(jpeg)
 
     def close(self) -> None:
-        """Finish the open shard."""
+        """Finish the open shard; it is on the disk then, also should the power fail."""
         if self._tar is not None:
             self._tar.close()
             self._tar = None
+            with (self.folder / f"shard-{self.shards - 1:06d}.tar").open("rb") as file:
+                os.fsync(file.fileno())
 
 
 class ShardReader:
@@ -106,6 +114,20 @@ def write_index(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     with atomic(path) as part, pq.ParquetWriter(part, INDEX_SCHEMA, compression="zstd") as writer:
         while group := list(islice(rows, _ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=INDEX_SCHEMA))
+
+
+def join_indexes(path: str | Path, parts: Iterable[Path]) -> None:
+    """Write index.parquet of the shards' own; the bytes do not depend on where one part ends and the next begins."""
+    with atomic(path) as written, pq.ParquetWriter(written, INDEX_SCHEMA, compression="zstd") as writer:
+        waiting = INDEX_SCHEMA.empty_table()
+        for part in parts:
+            waiting = pa.concat_tables([waiting, pq.read_table(part)])
+            while waiting.num_rows >= _ROW_GROUP:
+                writer.write_table(waiting.slice(0, _ROW_GROUP).combine_chunks())
+                waiting = waiting.slice(_ROW_GROUP)
+            waiting = waiting.combine_chunks()  # else the slices keep all that came before in memory
+        if waiting.num_rows:
+            writer.write_table(waiting)
 
 
 def read_index(path: str | Path) -> pa.Table:

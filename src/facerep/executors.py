@@ -1,0 +1,81 @@
+"""Where faces are cut: processes on this machine, or a Dask cluster, behind the one interface of concurrent.futures."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from facerep.cores import cores
+from facerep.errors import FacerepError
+
+PATIENCE = 20  # seconds that a cluster may take to answer
+
+
+@contextmanager
+def open_executor(name: str, workers: int | None = None) -> Iterator[tuple[Executor, int]]:
+    """The executor that `crop.executor` names, and how many workers it has.
+
+    Args:
+        name: `processes`, or the address of a Dask scheduler (`tcp://host:8786`), whose workers have facerep installed.
+        workers: processes on this machine; None: one a core. A cluster has those that it has.
+
+    Raises FacerepError when the cluster does not answer, has no workers, or has workers with other code.
+    """
+    if name == "processes":
+        workers = workers or cores()
+        # no fork: it would copy threads' locks, of progress bars and of torch
+        context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
+        if os.name != "nt":
+            context.set_forkserver_preload(["facerep.face", "torch.nn.functional"])  # read and kept in memory once
+        pool = ProcessPoolExecutor(workers, mp_context=context)
+        try:
+            yield pool, workers
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return
+    with _client(name) as client:
+        threads = client.nthreads()
+        if not threads:
+            raise FacerepError(
+                f"crop.executor = {name}: the cluster has no workers; start some with `dask worker {name}`."
+            )
+        others = sorted(worker for worker, code in client.run(code_digest).items() if code != code_digest())
+        if others:
+            raise FacerepError(
+                f"crop.executor = {name}: {', '.join(others)} runs another version of facerep, and may cut other bytes; "
+                "install this one there and start the worker again."
+            )
+        executor = client.get_executor(pure=False, retries=3)
+        try:
+            yield executor, sum(threads.values())
+        finally:
+            executor.shutdown(wait=False)
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Any]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise FacerepError(
+            f"crop.executor = {address}: Dask is not installed; run `pip install facerep[dask]`, or set it to processes."
+        ) from None
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise FacerepError(
+            f"crop.executor = {address}: no Dask scheduler answers there ({' '.join(str(error).split())[:120]}); start one "
+            "with `dask scheduler`, or set it to processes."
+        ) from None
+    with client:
+        yield client
+
+
+def code_digest() -> str:
+    """sha256 of this package's code, hex."""
+    texts = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return sha256(b"\0".join(texts)).hexdigest()
