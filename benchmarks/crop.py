@@ -52,7 +52,9 @@ def main(given: list[str] | None = None) -> None:
         os.environ["FACEREP_SCRATCH"] = str(Path(folder) / "scratch")
         photos, source = _photographs(options.archive, options.photographs)
         for side in options.sides:
-            rates = _measured(Path(folder), [_enlarged(photo, side) for photo in photos], options.repeats, options.threads)
+            rates = _measured(
+                Path(folder), [_enlarged(photo, side) for photo in photos], options.repeats, options.threads
+            )
             for other in ("plain", "bare"):
                 pairs = zip(rates["facerep"], rates[other], strict=True)
                 ratios[f"{side}_vs_{other}"] = statistics.median(a / b for a, b in pairs)
@@ -95,9 +97,12 @@ def _measured(folder: Path, photos: list[bytes], repeats: int, threads: int) -> 
     rates: dict[str, list[float]] = {"plain": [], "bare": [], "facerep": []}
     with ProcessPoolExecutor(threads, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(bare, [photos[:2]] * threads))  # its start is left out too
+        _cut(settings, few, folder / "out", threads)  # starts the server that workers are forked from, once
         for repeat in range(repeats):
             rates["plain"].append(_rate(lambda: plain(files, folder / "plain"), len(photos)))
-            rates["bare"].append(_rate(lambda: list(pool.map(bare, (photos[n::threads] for n in range(threads)))), len(photos)))
+            rates["bare"].append(
+                _rate(lambda: list(pool.map(bare, (photos[n::threads] for n in range(threads)))), len(photos))
+            )
             seconds = [_cut(settings, tar, folder / f"out-{repeat}", threads) for tar in (few, many)]
             rates["facerep"].append((len(photos) - min(FEW, len(photos) // 2)) / max(1e-9, seconds[1] - seconds[0]))
     return rates

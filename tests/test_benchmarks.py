@@ -18,12 +18,13 @@ import pytest
 from benchmarks.variants import Done, Here, Variant, Work, interleaved, measure, timed
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers")
+SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers", "crop")
 TINY = {
     "train_step": "--grayscale atto:32:2 --rotated atto:32:4",
     "loader": "--case atto:32:4 --photographs 20 --distinct 4 --workers 0 1",
     "scaling": "--photographs 100 200 --distinct 4",
     "peers": "--case atto:32:4 --photographs 40 --distinct 4 --workers 0",
+    "crop": "--photographs 12 --sides 48",
 }
 RATIOS = {
     "train_step": {
@@ -38,6 +39,7 @@ RATIOS = {
     "roofline": {"atto_32", "atto_32_if_products_alone"},
     "scaling": {"time_200", "peak_200", "private_200", "time_kept", "peak_kept", "private_kept"},
     "peers": {"vs_timm", "vs_lightly_train"},
+    "crop": {"48_vs_plain", "48_vs_bare"},
 }
 QUICK = ["--threads", "1", "--repeats", "1", "--seconds", "0"]
 
