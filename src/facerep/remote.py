@@ -26,6 +26,10 @@ from facerep.errors import FacerepError
 
 PATIENCE = 12.0  # seconds that the bucket may take to answer one question
 IDLE = 6.0  # seconds without work after which DVC seems to wait, and the bucket is asked again
+DAMAGED = (
+    " Should it fail once more, an object in the bucket is damaged: `dvc pull -v` calls it corrupted; delete it there, and "
+    "push again from a repository that has it."
+)
 GCSFS = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}  # else gcsfs waits a minute for a service that an emulator lacks
 
 
@@ -158,14 +162,7 @@ def transfer(command: str, remote: str | None, more: list[str]) -> None:
     check(remote)
     errors = [text.removeprefix("ERROR: ").strip() for text in said if text.startswith("ERROR: ")]
     why = errors[0].removeprefix("unexpected error - ")[:300].rstrip(":. ") if errors else f"exit code {dvc.returncode}"
-    damaged = (
-        ""
-        if command == "push"
-        else (
-            " Should it fail once more, an object in the bucket is damaged: `dvc pull -v` calls it corrupted; delete it there, and "
-            "push again from a repository that has it."
-        )
-    )
+    damaged = "" if command == "push" else DAMAGED
     raise FacerepError(
         f"dvc {command} failed ({why}); run the same command again, what has been transferred is kept.{damaged}"
     )
