@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facerep.archives import write_folder_tar
-from facerep.photographs import key_of, photographs
+from facerep.photographs import Candidates, key_of, photographs
 from facerep.shards import UNLABELLED
 
 # names as people give them; `-` and `_`, which keys are made with, have a test of their own
@@ -88,10 +88,12 @@ def test_a_folder_that_is_packed_as_unlabelled_is_read_as_such(name: str | None,
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(file.encode())
     write_folder_tar(folder, tmp_path / "x.tar", name)
-    found = {photo.key: photo.data for photo in photographs([tmp_path / "x.tar"], {})}
+    found = {photo.key: photo.data for photo in photographs([tmp_path / "x.tar"], {}, Candidates(None))}
     assert found == {
         "unlabelled/a/a": b"a.jpg",
         "unlabelled/b_1/b_1": b"b.1.jpg",
         "unlabelled/deep∕er∕a/a": b"deep/er/a.jpg",
     }
-    assert [PurePosixPath(photo.name).parts[0] for photo in photographs([tmp_path / "x.tar"], {})] == ["unlabelled"] * 3
+    assert [
+        PurePosixPath(photo.name).parts[0] for photo in photographs([tmp_path / "x.tar"], {}, Candidates(None))
+    ] == ["unlabelled"] * 3
