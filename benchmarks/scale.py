@@ -1,0 +1,140 @@
+"""Does crop's memory stay flat and its time linear, and is select quick on an index of VGGFace2's size?
+
+crop: archives of 10,000 to 300,000 photographs of 60 an identity, some hundreds of them drawn and given other names,
+each cut by a fresh process to 64×64 with all of them as candidates; the most memory that the process and its workers had
+together (proportional set size: shared pages are counted once), and seconds a photograph. select: a made-up index of 548,000
+faces (9,131 identities × 60) with hashes drawn bit by bit.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import psutil
+
+from benchmarks.common import ROOT, arguments, conclude, number, show
+from benchmarks.data import draw_faces
+from facerep.params import load_params
+from facerep.selection import select
+from facerep.shards import write_index
+
+VGGFACE2 = 3_311_286  # photographs, of 9,131 identities: Cao et al. 2018
+PER_IDENTITY = 60
+CUT = """
+import sys
+from pathlib import Path
+from facerep.crop import crop
+from facerep.params import load_params
+settings = load_params(sys.argv[1]).vggface2.crop.model_copy(update={"method": "center", "size": 64})
+crop(settings, [Path(sys.argv[2])], Path(sys.argv[3]), per_identity=60, workers=int(sys.argv[4]))
+"""
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = arguments(__doc__, repeats=1, seconds=0)
+    parser.add_argument("--photographs", type=int, nargs="+", default=[10_000, 100_000, 300_000])
+    parser.add_argument("--distinct", type=int, default=200, help="of them are drawn (default: 200)")
+    parser.add_argument("--index", type=int, default=9131 * PER_IDENTITY, help="rows (default: 547,860)")
+    options = parser.parse_args(given)
+    rows, found = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = draw_faces(options.distinct, 120)
+        for count in options.photographs:
+            path = _archive(Path(folder) / "many.tar", drawn, count)
+            seconds, peak = _cropped(path, Path(folder), options.threads)
+            found[count] = (seconds, peak)
+            rows.append([f"crop, {count:,}", f"{seconds:,.0f}", number(1000 * seconds / count), f"{peak / 2**20:,.0f}"])
+            path.unlink()
+        selecting = _selected(Path(folder), options.index)
+        rows.append([f"select, {options.index:,}", f"{selecting:.1f}", number(1000 * selecting / options.index), ""])
+    show("crop and select at scale", ["photographs", "s", "ms each", "most memory, MiB"], rows)
+    first, last = options.photographs[0], options.photographs[-1]
+    each = (found[last][0] - found[first][0]) / max(1, last - first)
+    more = {"select_s": round(selecting, 2), "vggface2_all_h": round(each * VGGFACE2 / 3600, 2)}
+    ratios = {
+        "time_each": found[last][0] / last / (found[first][0] / first),
+        "peak": found[last][1] / found[first][1],
+    }
+    conclude("scale", options.threads, ratios, **more)
+
+
+def _archive(path: Path, drawn: list[bytes], count: int) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for place in range(count):
+            info = tarfile.TarInfo(f"train/n{place // PER_IDENTITY:06d}/{place:07d}.jpg")
+            data = drawn[place % len(drawn)]
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+            tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
+    return path
+
+
+def _cropped(archive: Path, folder: Path, threads: int) -> tuple[float, float]:
+    """Seconds, and the most bytes of the process and all its children."""
+    env = os.environ | {"FACEREP_SCRATCH": str(folder / "scratch"), "PYTHONPATH": str(ROOT / "src")}
+    line = [sys.executable, "-c", CUT, str(ROOT / "params.yaml"), str(archive), str(folder / "faces"), str(threads)]
+    start = time.perf_counter()
+    process = subprocess.Popen(line, env=env, stderr=subprocess.DEVNULL)
+    peaks = [0]
+    done = threading.Event()
+    watching = threading.Thread(target=_watch, args=(process.pid, peaks, done))
+    watching.start()
+    code = process.wait()
+    seconds = time.perf_counter() - start
+    done.set()
+    watching.join()
+    if code:
+        raise SystemExit(f"crop ended with exit code {code}")
+    return seconds, max(peaks)
+
+
+def _watch(pid: int, peaks: list[int], done: threading.Event) -> None:
+    while not done.wait(0.5):
+        with suppress(psutil.Error):
+            family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+            peaks.append(sum(one.memory_full_info().pss for one in family))
+
+
+def _selected(folder: Path, rows: int) -> float:
+    """Seconds that select takes on an index of so many rows, in a process that has imported it."""
+    random = np.random.default_rng(0)
+
+    def faces():  # type: ignore[no-untyped-def]
+        for row in range(rows):
+            identity = row // PER_IDENTITY
+            yield {
+                "key": f"{'test' if identity < 500 else 'train'}/n{identity:06d}/{row % PER_IDENTITY:04d}_01",
+                "identity": f"n{identity:06d}",
+                "split": "test" if identity < 500 else "train",
+                "shard": f"shard-{row // 1300:06d}.tar",
+                "offset": row % 1300 * 12000,
+                "length": 12000,
+                "sha256": "0" * 64,
+                "phash": random.bytes(32),
+                "sharpness": 100.0,
+                "side": 120,
+                "found": "box",
+            }
+
+    write_index(folder / "index.parquet", faces())
+    settings = load_params(ROOT / "params.yaml").vggface2.select
+    if rows < 500 * PER_IDENTITY:  # all of them in the test split: nothing to pretrain on is no mistake here
+        settings = settings.model_copy(update={"min_labelled": 3})
+    start = time.perf_counter()
+    select(settings, 0, folder / "index.parquet", folder / "selection.parquet", folder / "dropped.parquet")
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
