@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import statistics
 import sys
-import tarfile
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +27,7 @@ import torch
 from PIL import Image
 
 from benchmarks.common import ROOT, arguments, conclude, number, reached, show
-from benchmarks.data import draw_faces
+from benchmarks.data import draw_faces, write_tar
 from facerep.archives import read_members
 from facerep.crop import crop
 from facerep.params import Crop, load_params
@@ -93,7 +92,7 @@ def _measured(folder: Path, photos: list[bytes], repeats: int, threads: int) -> 
     files.mkdir(exist_ok=True)
     for place, photo in enumerate(photos):
         (files / f"{place:06d}.jpg").write_bytes(photo)
-    few, many = (_tar(folder / f"{n}.tar", photos[:n]) for n in (min(FEW, len(photos) // 2), len(photos)))
+    few, many = (write_tar(folder / f"{n}.tar", photos[:n], 50) for n in (min(FEW, len(photos) // 2), len(photos)))
     rates: dict[str, list[float]] = {"plain": [], "bare": [], "facerep": []}
     with ProcessPoolExecutor(threads, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(bare, [photos[:2]] * threads))  # its start is left out too
@@ -106,15 +105,6 @@ def _measured(folder: Path, photos: list[bytes], repeats: int, threads: int) -> 
             seconds = [_cut(settings, tar, folder / f"out-{repeat}", threads) for tar in (few, many)]
             rates["facerep"].append((len(photos) - min(FEW, len(photos) // 2)) / max(1e-9, seconds[1] - seconds[0]))
     return rates
-
-
-def _tar(path: Path, photos: list[bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for place, photo in enumerate(photos):
-            info = tarfile.TarInfo(f"train/n{place // 50:04d}/{place:06d}.jpg")
-            info.size = len(photo)
-            tar.addfile(info, io.BytesIO(photo))
-    return path
 
 
 def _rate(work, count: int) -> float:  # type: ignore[no-untyped-def]

@@ -1,5 +1,8 @@
 """Synthetic faces for the benchmarks: some hundreds drawn, and repeated to the number that is asked for."""
 
+import io
+import tarfile
+from collections.abc import Iterable
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -41,6 +44,17 @@ def write_shards(folder: Path, faces: list[bytes], count: int) -> pa.Table:
     writer.close()
     shards, offsets, lengths = zip(*places, strict=True)
     return pa.table({"shard": shards, "offset": offsets, "length": lengths})
+
+
+def write_tar(path: Path, photos: Iterable[bytes], per_identity: int) -> Path:
+    """A plain tar of photographs in identity folders, as `crop` reads it; none of its members is kept in memory."""
+    with tarfile.open(path, "w") as tar:
+        for place, photo in enumerate(photos):
+            info = tarfile.TarInfo(f"train/n{place // per_identity:06d}/{place:07d}.jpg")
+            info.size = len(photo)
+            tar.addfile(info, io.BytesIO(photo))
+            tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
+    return path
 
 
 def write_files(folder: Path, faces: list[bytes], count: int, classes: int = 4) -> None:

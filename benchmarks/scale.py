@@ -6,15 +6,14 @@ together (proportional set size: shared pages are counted once), and seconds a p
 faces (9,131 identities × 60) with hashes drawn bit by bit.
 """
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import threading
 import time
 from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,7 +22,7 @@ import numpy as np
 import psutil
 
 from benchmarks.common import ROOT, arguments, conclude, number, show
-from benchmarks.data import draw_faces
+from benchmarks.data import draw_faces, write_tar
 from facerep.params import load_params
 from facerep.selection import select
 from facerep.shards import write_index
@@ -51,7 +50,7 @@ def main(given: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         drawn = draw_faces(options.distinct, 120)
         for count in options.photographs:
-            path = _archive(Path(folder) / "many.tar", drawn, count)
+            path = write_tar(Path(folder) / "many.tar", islice(cycle(drawn), count), PER_IDENTITY)
             seconds, peak = _cropped(path, Path(folder), options.threads)
             found[count] = (seconds, peak)
             rows.append([f"crop, {count:,}", f"{seconds:,.0f}", number(1000 * seconds / count), f"{peak / 2**20:,.0f}"])
@@ -67,17 +66,6 @@ def main(given: list[str] | None = None) -> None:
         "peak": found[last][1] / found[first][1],
     }
     conclude("scale", options.threads, ratios, **more)
-
-
-def _archive(path: Path, drawn: list[bytes], count: int) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for place in range(count):
-            info = tarfile.TarInfo(f"train/n{place // PER_IDENTITY:06d}/{place:07d}.jpg")
-            data = drawn[place % len(drawn)]
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-            tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
-    return path
 
 
 def _cropped(archive: Path, folder: Path, threads: int) -> tuple[float, float]:

@@ -22,23 +22,13 @@ from facerep.archives import read_members
 from facerep.decode import UnreadableError
 from facerep.errors import FacerepError
 from facerep.face import Photograph, cut_face
-from facerep.params import Crop
 from facerep.photographs import key_of
+from tests.test_crop import settings
 
 MEMORY = 512 * 2**20  # bytes that may be added to what the process has before the first archive
 SECONDS = 20  # for one archive; a thousandth is usual
 KINDS = ("tar", "tar.gz", "tar.xz", "zip")
-SETTINGS = Crop(
-    method="center",
-    extend=0.3,
-    size=32,
-    quality=95,
-    shard_mb=1,
-    max_unreadable=1,
-    max_megapixels=1,
-    oversample=None,
-    executor="processes",
-)
+SETTINGS = settings(method="center")
 
 
 def photograph(number: int) -> tuple[str, bytes]:

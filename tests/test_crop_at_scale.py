@@ -82,7 +82,6 @@ def test_what_is_no_photograph_is_counted(tmp_path: Path) -> None:
 CUT = """
 import sys
 from pathlib import Path
-from typing import Any
 from facerep.crop import crop
 from tests.test_crop import settings
 crop(settings(method="center", max_unreadable=0.05), [Path(sys.argv[1])], Path(sys.argv[2]), workers=2)

@@ -90,6 +90,23 @@ def assert_all_there(repo: Path, bucket: Bucket, tmp_path: Path) -> None:
     assert contents(clone / "data") == contents(repo / "data")
 
 
+def strike(bucket: Bucket, fault: Any, is_under_way: Callable[[], bool]) -> None:
+    """As soon as the transfer is under way: kill the server, or have the proxy misbehave."""
+    until = time.monotonic() + 60
+    while not is_under_way() and time.monotonic() < until:
+        time.sleep(0.005)
+    if fault == "kill":
+        bucket.kill()
+    else:
+        bucket.fault = fault
+
+
+def mend(bucket: Bucket, fault: Any) -> None:
+    bucket.fault = None
+    if fault == "kill":
+        bucket.start()
+
+
 SLOW = pytest.mark.slow
 
 
@@ -123,22 +140,11 @@ def test_a_fault_from_the_start_is_a_sentence_and_the_same_command_works_later(
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["stall", "drop", 503, "kill"])
 def test_a_fault_in_the_middle_of_a_push(fault: Any, repo: Path, bucket: Bucket, tmp_path: Path) -> None:
-    def happens() -> None:
-        until = time.monotonic() + 60
-        while len(bucket.objects()) < 3 and time.monotonic() < until:
-            time.sleep(0.005)
-        if fault == "kill":
-            bucket.kill()
-        else:
-            bucket.fault = fault
-
-    code, said = remote(repo, "push", meanwhile=happens)
+    code, said = remote(repo, "push", meanwhile=lambda: strike(bucket, fault, lambda: len(bucket.objects()) >= 3))
     if code:
         assert said.startswith("push: ") and said.endswith(".")
         assert "run the same command again" in said
-    bucket.fault = None
-    if fault == "kill":
-        bucket.start()
+    mend(bucket, fault)
     assert_all_there(repo, bucket, tmp_path)
 
 
@@ -148,21 +154,13 @@ def test_a_fault_in_the_middle_of_a_pull(fault: str, repo: Path, bucket: Bucket,
     assert remote(repo, "push")[0] == 0
     clone = fresh(repo, tmp_path / "other", bucket)
 
-    def happens() -> None:
-        until = time.monotonic() + 60
-        while len(list((clone / ".dvc" / "cache").rglob("*"))) < 6 and time.monotonic() < until:
-            time.sleep(0.005)
-        if fault == "kill":
-            bucket.kill()
-        else:
-            bucket.fault = fault
-
-    code, said = remote(clone, "pull", meanwhile=happens)
+    cache = clone / ".dvc" / "cache"
+    code, said = remote(
+        clone, "pull", meanwhile=lambda: strike(bucket, fault, lambda: len(list(cache.rglob("*"))) >= 6)
+    )
     if code:
         assert said.startswith("pull: ") and "run the same command again" in said
-    bucket.fault = None
-    if fault == "kill":
-        bucket.start()
+    mend(bucket, fault)
     assert remote(clone, "pull")[0] == 0
     assert contents(clone / "data") == contents(repo / "data")
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from facerep.errors import FacerepError
 from facerep.face import Face, Photograph
 from facerep.files import atomic_folder
 from facerep.params import Crop
-from facerep.photographs import FirstPass, first_pass, photographs
+from facerep.photographs import FirstPass, first_pass, key_hash, photographs
 from facerep.progress import progress_bar
 from facerep.shards import ShardWriter
 from facerep.workers import Result, cut_all
@@ -47,7 +46,7 @@ class Tally:
         self.found[row["found"]] += 1
         self.splits[row["split"]] += 1
         self.identities.add((row["split"], row["identity"]))
-        self.seen.add(_hash_of(row["key"]))
+        self.seen.add(key_hash(row["key"]))
 
 
 def crop(
@@ -110,11 +109,12 @@ def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, s
     with closing(ShardWriter(state.folder, settings.shard_mb, shards=len(state.notes))) as writer:
         for photo, result in results:
             note.taken += 1
-            if isinstance(result, Face) and _hash_of(photo.key) in tally.seen:
-                note.searched, tally.searched = note.searched + result.searched, tally.searched + result.searched
-                result = f"a second photograph with the key {photo.key}"
             if isinstance(result, Face):
-                note.searched, tally.searched = note.searched + result.searched, tally.searched + result.searched
+                note.searched += result.searched
+                tally.searched += result.searched
+                if key_hash(photo.key) in tally.seen:
+                    result = f"a second photograph with the key {photo.key}"
+            if isinstance(result, Face):
                 rows.append(_row(photo, result, writer))
                 tally.add(rows[-1])
             else:
@@ -147,10 +147,6 @@ def _row(photo: Photograph, face: Face, writer: ShardWriter) -> dict[str, Any]:
     }
 
 
-def _hash_of(key: str) -> int:
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
-
-
 def _metrics(first: FirstPass, state: Cropped, tally: Tally) -> dict[str, Any]:
     unreadable = unreadable_of(state.notes)
     return {
@@ -160,7 +156,7 @@ def _metrics(first: FirstPass, state: Cropped, tally: Tally) -> dict[str, Any]:
         "identities": len(tally.identities),
         "found": {how: tally.found[how] for how in ("box", "detector", "center")},
         "splits": dict(sorted(tally.splits.items())),
-        "shards": len(list(state.shards())),
+        "shards": len(state.shards()),
         "bytes": tally.bytes,
         "unreadable": {"count": len(unreadable), "names": unreadable},
         "passed_over": first.passed_over,

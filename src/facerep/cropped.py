@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import simplejpeg
 from filelock import FileLock, Timeout
 
-from facerep.files import sha256_of, write_json
+from facerep.files import write_json
 from facerep.params import Crop
-from facerep.scratch import scratch_folder
+from facerep.scratch import code_digest, scratch_folder
 from facerep.shards import join_indexes, write_index
 
 FINISHED = "finished"
@@ -94,12 +94,11 @@ def unfinished(settings: Crop, limit: int | None, archives: Sequence[Path]) -> I
 
     An archive is known by its name, size and time of change: to read all of VGGFace2 for a checksum takes minutes.
     """
-    code = sorted(Path(__file__).parent.glob("*.py"))
     known = {
         "settings": settings.model_dump(exclude={"executor", "max_unreadable"}),
         "limit": limit,
         "archives": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in archives],
-        "code": [sha256_of(path) for path in code],
+        "code": code_digest(),
         "libraries": [PIL.__version__, simplejpeg.__version__],
     }
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
@@ -110,10 +109,10 @@ def unfinished(settings: Crop, limit: int | None, archives: Sequence[Path]) -> I
         yield Cropped(folder)
 
 
-def discard_cropped(finished_only: bool = True) -> None:
+def discard_cropped() -> None:
     """Take away what is left of crops that have ended, except of those in use. Called by what runs after them."""
     for folder in sorted(scratch_folder().glob("crop-*/")):
-        if not finished_only or (folder / FINISHED).is_file():
+        if (folder / FINISHED).is_file():
             with suppress(Timeout), FileLock(folder.with_suffix(".lock"), timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.with_suffix(".lock").unlink(missing_ok=True)

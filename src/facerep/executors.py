@@ -5,12 +5,11 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from facerep.cores import cores
 from facerep.errors import FacerepError
+from facerep.scratch import code_digest
 
 PATIENCE = 20  # seconds that a cluster may take to answer
 
@@ -73,9 +72,3 @@ def _client(address: str) -> Iterator[Any]:
         ) from None
     with client:
         yield client
-
-
-def code_digest() -> str:
-    """sha256 of this package's code, hex."""
-    texts = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return sha256(b"\0".join(texts)).hexdigest()

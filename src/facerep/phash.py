@@ -31,11 +31,9 @@ def perceptual_hash(image: Image.Image | np.ndarray) -> bytes:
     median. The first row and column of the transform, brightness and plain gradients, are left out as in pHash.
     """
     pixels = image if isinstance(image, np.ndarray) else np.array(image.convert("RGB"))
-    if (
-        min(pixels.shape[:2]) < _SQUEEZED
-    ):  # enlarged, the choice of the filter decides bits: Lanczos comes nearest to copies
-        enlarged = Image.fromarray(pixels).resize((_SQUEEZED, _SQUEEZED), Image.Resampling.LANCZOS)
-        small = np.asarray(enlarged)
+    if min(pixels.shape[:2]) < _SQUEEZED:
+        # enlarged, the choice of the filter decides bits: Lanczos comes nearest to copies
+        small = np.asarray(Image.fromarray(pixels).resize((_SQUEEZED, _SQUEEZED), Image.Resampling.LANCZOS))
     else:
         small = resize(pixels, _SQUEEZED, _SQUEEZED)
     grey = luma(small).astype(np.float64)
@@ -52,7 +50,7 @@ def near_duplicate_groups(hashes: np.ndarray, max_bits: int, among: np.ndarray |
     """Groups of hashes that are linked by steps of at most `max_bits` bits.
 
     Up to 16,384 different hashes, and within `among`, all pairs are compared. Beyond that, only those that agree on all of
-    some 20 bits: BANDS random samples of the 64 lowest frequencies, which a re-encode, a smaller size or a small crop
+    24 bits: BANDS random samples of the 64 lowest frequencies, which a re-encode, a smaller size or a small crop
     hardly touches (locality-sensitive hashing: Indyk and Motwani, "Approximate nearest neighbors", STOC 1998). Of LFW's
     photographs that are within 40 bits this finds all that were re-encoded or made smaller, 39 of 40 with 1 % cropped off
     each side, and 4 of 5 with 2 %.

@@ -85,24 +85,25 @@ class Candidates:
             return
         heap = self._largest_first.setdefault(_identity_of(key), [])
         if len(heap) < self.limit:
-            heappush(heap, -_hash_of(key))
+            heappush(heap, -key_hash(key))
             self._count += 1
         else:
-            heappushpop(heap, -_hash_of(key))
+            heappushpop(heap, -key_hash(key))
 
     def __contains__(self, key: str) -> bool:
         """Whether the photograph is among the chosen, once all have been offered."""
         if self.limit is None:
             return True
         heap = self._largest_first[_identity_of(key)]
-        return _hash_of(key) <= -heap[0]
+        return key_hash(key) <= -heap[0]
 
 
 def _identity_of(key: str) -> str:
     return key[: key.rindex("/")]
 
 
-def _hash_of(key: str) -> int:
+def key_hash(key: str) -> int:
+    """64 bits of a photograph's key, by which it is chosen and told from others without keeping its name."""
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facerep.files import atomic
@@ -48,30 +49,26 @@ def find_victims(table: pa.Table, order: np.ndarray, settings: Select) -> list[V
         order: int64 N, the rows in stable order: of duplicates the first stays.
     """
     left = np.ones(table.num_rows, bool)
-    none = np.empty(0, np.int64)
+    victims: list[Victims] = []
+
+    def drop(rule: str, rows: np.ndarray, values: np.ndarray, twins: np.ndarray) -> None:
+        victims.append(Victims(rule, rows, values, twins))
+        left[rows] = False
+
     side, sharpness = (table[name].to_numpy().astype(np.float64) for name in ("side", "sharpness"))
-    found = table["found"].combine_chunks().dictionary_encode()
-    is_center = np.isin(
-        found.indices.to_numpy(), [i for i, how in enumerate(found.dictionary.to_pylist()) if how == "center"]
-    )
-    victims = []
+    is_center = pc.equal(table["found"], "center").to_numpy()
     for rule, values, worse in (
         ("too_small", side, side < settings.min_side),
         ("too_blurred", sharpness, sharpness < settings.min_sharpness),
         ("no_face", np.zeros(len(left)), is_center & settings.require_face),
     ):
         rows = np.flatnonzero(worse & left)
-        victims.append(Victims(rule, rows, values[rows], np.full(len(rows), -1)))
-        left[rows] = False
+        drop(rule, rows, values[rows], np.full(len(rows), -1))
     copies = _Copies(table, order)
-    for rule, (rows, twins) in (
-        *copies.shared(left, settings.shared_photograph_bits).items(),
-        ("duplicates_within_identity", (none, none)),
-    ):
-        if rule == "duplicates_within_identity":
-            rows, twins = copies.near(left, settings.near_duplicate_bits)
-        victims.append(Victims(rule, rows, copies.bits_between(rows, twins), twins))
-        left[rows] = False
+    for rule, (rows, twins) in copies.shared(left, settings.shared_photograph_bits).items():
+        drop(rule, rows, copies.bits_between(rows, twins), twins)
+    rows, twins = copies.near(left, settings.near_duplicate_bits)
+    drop("duplicates_within_identity", rows, copies.bits_between(rows, twins), twins)
     return victims
 
 
@@ -81,9 +78,7 @@ class _Copies:
     def __init__(self, table: pa.Table, order: np.ndarray) -> None:
         self.hashes = _hashes(table)
         self.identity = table["identity"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-        splits = table["split"].combine_chunks().dictionary_encode()
-        names = splits.dictionary.to_pylist()
-        self.unlabelled = np.isin(splits.indices.to_numpy(), [i for i, name in enumerate(names) if name == UNLABELLED])
+        self.unlabelled = pc.equal(table["split"], UNLABELLED).to_numpy()
         self.place = np.empty(len(order), np.int64)  # of each row in stable order
         self.place[order] = np.arange(len(order))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facerep import params
@@ -45,7 +46,7 @@ def select(
     table = read_index(index)
     keys = np.array(table["key"].to_pylist(), dtype=object)
     identity, names = _codes(table["identity"])
-    split, splits = _codes(table["split"])
+    in_test, unlabelled = (pc.equal(table["split"], name).to_numpy() for name in ("test", UNLABELLED))
     order = stable_order(keys, seed)
     dropped: Counter[str] = Counter()
 
@@ -54,10 +55,10 @@ def select(
     for victim in victims:
         keep[victim.rows] = False
         dropped[victim.rule] += len(victim.rows)
-    labelled = _labelled_identities(settings, identity, names, split, splits, keep)
-    side = _sides(settings, identity, split, splits, labelled)
-    for reason in ("under_min_labelled", "identity_in_both_splits"):
-        dropped[reason] += int((keep & (side == SIDES.index(reason))).sum())
+    labelled = _labelled_identities(settings, identity, names, in_test, unlabelled, keep)
+    side = _sides(settings, identity, in_test, unlabelled, labelled)
+    for reason in (UNDER_MIN_LABELLED, IN_BOTH_SPLITS):
+        dropped[SIDES[reason]] += int((keep & (side == reason)).sum())
 
     chosen: dict[str, list[int]] = {role: [] for role in ROLES}
     for rows in _by_identity(order[keep[order]], identity, side == PRETRAIN):
@@ -99,12 +100,11 @@ def _labelled_identities(
     settings: params.Select,
     identity: np.ndarray,
     names: list[str],
-    split: np.ndarray,
-    splits: list[str],
+    in_test: np.ndarray,
+    unlabelled: np.ndarray,
     keep: np.ndarray,
 ) -> np.ndarray:
     """Of each identity whether it belongs to the labelled task."""
-    in_test, unlabelled = (split == (splits.index(name) if name in splits else -1) for name in ("test", UNLABELLED))
     if settings.roles == "by_folder" and not unlabelled.any():
         raise FacerepError(
             "select.roles = 'by_folder': there is nothing to pretrain on, since no photograph lay in a folder called "
@@ -128,10 +128,9 @@ def _labelled_identities(
 
 
 def _sides(
-    settings: params.Select, identity: np.ndarray, split: np.ndarray, splits: list[str], labelled: np.ndarray
+    settings: params.Select, identity: np.ndarray, in_test: np.ndarray, unlabelled: np.ndarray, labelled: np.ndarray
 ) -> np.ndarray:
     """Where each photograph belongs, as its place in SIDES: for pretraining, labelled, or why it is dropped."""
-    in_test, unlabelled = (split == (splits.index(name) if name in splits else -1) for name in ("test", UNLABELLED))
     of_task = labelled[identity]
     if settings.roles == "by_folder":
         return np.where(unlabelled, PRETRAIN, np.where(of_task, LABELLED, UNDER_MIN_LABELLED))
