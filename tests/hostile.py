@@ -9,6 +9,7 @@ import json
 import random
 import resource
 import signal
+import struct
 import sys
 import tarfile
 import zipfile
@@ -45,7 +46,7 @@ def archive(kind: str, members: list[tuple[str, bytes]]) -> bytes:
     if kind == "zip":
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as zipped:
             for name, data in members:
-                zipped.writestr(zipfile.ZipInfo(name), data)
+                zipped.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
         return out.getvalue()
     with tarfile.open(fileobj=out, mode={"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz"}[kind]) as tar:
         for name, data in members:
@@ -80,29 +81,75 @@ def broken(data: bytes, chance: random.Random) -> tuple[bytes, int]:
     return bytes(content), first
 
 
+def with_a_hostile_member(kind: str, members: list[tuple[str, bytes]], chance: random.Random) -> bytes:
+    """An archive in which the first member is what no reader should follow, unpack or trust; the others are good."""
+    name, data = members[0]
+    members = members[1:]
+    place = chance.randrange(len(members) + 1)
+    if kind != "zip":
+        info = tarfile.TarInfo(
+            chance.choice((name, "../" * 3 + name, "/" + name, "C:" + name, name.replace("/", "\\")))
+        )
+        if info.name == name:
+            info.type = chance.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE))
+            info.linkname = "/etc/passwd"
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode={"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz"}[kind]) as tar:
+            for n, (good, content) in enumerate([*members[:place], (name, b""), *members[place:]]):
+                one = info if n == place else tarfile.TarInfo(good)
+                one.size = len(content)
+                tar.addfile(one, io.BytesIO(content))
+        return out.getvalue()
+    content = bytearray(archive(kind, [*members[:place], (name, data), *members[place:]]))
+    local, central = content.index(name.encode()) - 30, content.rindex(name.encode()) - 46  # their headers' first bytes
+    match chance.randrange(5):
+        case 0:  # encrypted
+            content[local + 6] |= 1
+            content[central + 8] |= 1
+        case 1:  # another checksum
+            content[central + 16] ^= 0xFF
+        case 2:  # a bomb, or what says that it is one
+            content[central + 24 : central + 28] = struct.pack("<I", chance.choice((1, 2**29, 2**32 - 2)))
+        case 3:  # a link
+            content[central + 5], content[central + 38 : central + 42] = 3, struct.pack("<I", 0o120777 << 16)
+        case 4:  # compressed by nothing that is known, or badly
+            content[central + 10] = content[local + 8] = chance.choice((0, 1, 9, 14, 99))
+    return bytes(content)
+
+
+def expected_of(kind: str, members: list[tuple[str, bytes]], first: int) -> list[int]:
+    """Which members of a tar end before its first change; what comes later may be anything."""
+    end, expected = 0, []
+    for n, (_, content) in enumerate(members):
+        end += 512 + -(-len(content) // 512) * 512
+        expected += [n] if kind == "tar" and end <= first else []
+    return expected
+
+
 def one(number: int, folder: Path, seen: Counter[str]) -> None:
     chance = random.Random(number)
     members = [photograph(n) for n in range(number, number + 5)]
-    kind = KINDS[number % 4]
+    kind = KINDS[number // 3 % 4]
     path = folder / "broken"
-    whole = number % 2 == 0  # the archive is as it should be, and one photograph is not
-    if whole:
-        victim = chance.randrange(5)
-        members[victim] = (members[victim][0], broken(members[victim][1], chance)[0])
+    may_be_refused = False
+    if number % 3 == 0:  # the archive is as it should be, and one photograph is not
+        victim = members[0] = (members[0][0], broken(members[0][1], chance)[0])
+        chance.shuffle(members)
         path.write_bytes(archive(kind, members))
-        expected = [n for n in range(5) if n != victim]
+        expected = [n for n in range(5) if members[n] != victim]
+    elif number % 3 == 1:
+        path.write_bytes(with_a_hostile_member(kind, members, chance))
+        expected = [1, 2, 3, 4]
     else:
         data, first = broken(archive(kind, members), chance)
         path.write_bytes(data)
-        expected = []
-        if kind == "tar":  # members that end before the first change; what comes later may be anything
-            end = 0
-            for n, (_, content) in enumerate(members):
-                end += 512 + -(-len(content) // 512) * 512
-                expected += [n] if end <= first else []
+        expected, may_be_refused = expected_of(kind, members, first), True
     got: dict[str, bytes] = {}
+    refused: list[str] = []
     try:
-        for name, content in read_members(path, lambda name: key_of(name) is not None):
+        for name, content in read_members(
+            path, lambda name: key_of(name) is not None, refused=lambda name, why: refused.append(f"{name} {why}")
+        ):
             got[name] = content
             try:
                 cut_face(Photograph(str(key_of(name)), name, content, None), SETTINGS)
@@ -112,8 +159,12 @@ def one(number: int, folder: Path, seen: Counter[str]) -> None:
                 seen["unreadable"] += 1
     except FacerepError as error:
         assert "\n" not in str(error) and str(path) in str(error)
-        assert not whole, f"{number}: {error}"
+        assert may_be_refused, f"{number}: {error}"
         seen["refused"] += 1
+    assert not any("\n" in text for text in refused)
+    if number % 3 == 1:
+        assert len(refused) == 1 and members[0][0] not in got, f"{number}: {refused}"
+    seen["hostile members"] += len(refused)
     for n in expected:
         assert got.get(members[n][0]) == members[n][1], f"{number}: {members[n][0]} was not delivered"
     seen["delivered whole"] += len(expected)

@@ -161,6 +161,37 @@ def test_a_zip_member_that_lies_about_its_size_is_refused(tmp_path: Path, declar
     assert "bomb.jpg" in refusal(path)
 
 
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_of_all_formats_mean_what_tarfile_says(tmp_path: Path, format: int) -> None:
+    """Ordinary ones are read without tarfile: those of a name that just fits, of one that does not, odd owners and times."""
+    names = ["a/1.jpg", "a" * 95 + "/1.jp", "a" * 96 + "/1.jp", "b" * 60 + "/" + "c" * 60 + "/1.jpg", "folder/"]
+    with tarfile.open(tmp_path / "x.tar", "w", format=format) as tar:
+        for number, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.uid, info.uname = number % 4 * 300, 1e9, 2**20, "Zoe"  # a folder has no bytes
+            info.type = tarfile.AREGTYPE if number == 0 else tarfile.DIRTYPE if name[-1] == "/" else tarfile.REGTYPE
+            tar.addfile(info, io.BytesIO(bytes([number]) * info.size))
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        files = [member for member in tar if member.isfile()]
+        assert len(files) == 4
+        assert list(read_members(tmp_path / "x.tar")) == [(m.name, tar.extractfile(m).read()) for m in files]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_who_asks_to_be_told_gets_what_is_good_around_what_is_not(tmp_path: Path, kind: Any) -> None:
+    bad = {"../x.jpg": "leads out", "a/big.jpg": "1,001 bytes"}
+    members = [("a/1.jpg", b"1"), ("../x.jpg", b""), ("a/2.jpg", b"2"), ("a/big.jpg", bytes(1001)), ("a/3.jpg", b"3")]
+    told: dict[str, str] = {}
+    path = write(tmp_path / "x", kind, members)
+    found = list(read_members(path, max_member_bytes=1000, refused=told.__setitem__))
+    assert found == [member for member in members if member[0] not in bad]
+    assert list(told) == ["x.jpg", "a/big.jpg"], "named without what leads out"
+    assert all(words in why for words, why in zip(bad.values(), told.values(), strict=True))
+    told.clear()
+    assert list(read_members(path, lambda name: name == "a/3.jpg", refused=told.__setitem__)) == [("a/3.jpg", b"3")]
+    assert not told, "nobody wanted them"
+
+
 def test_a_tar_header_of_a_gigabyte_is_refused_before_it_is_read(tmp_path: Path) -> None:
     bomb = tarfile.TarInfo("././@LongLink")
     bomb.type, bomb.size = tarfile.GNUTYPE_LONGNAME, 2**30

@@ -111,8 +111,8 @@ def test_a_boxed_face_is_what_plain_pillow_cuts(tmp_path: Path, inside: bool) ->
     assert np.abs(face(tmp_path / "out", row) - np.asarray(small)).mean() < 2  # JPEG
     assert row["found"] == "box"
     assert row["phash"] == perceptual_hash(photo)
-    grey = np.asarray(small.convert("L")).astype(float)
-    laplacian = convolve2d(grey, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], boundary="symm", mode="same")
+    green = np.asarray(small)[:, :, 1].astype(float)
+    laplacian = convolve2d(green, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], boundary="symm", mode="same")
     assert row["sharpness"] == pytest.approx(laplacian.var(), rel=1e-3)  # resized by torch, a level beside Pillow's
     assert row["side"] == 90
     whole = photo.resize((32, 32), Image.Resampling.BICUBIC)  # the train split has no boxes: the centre
@@ -177,6 +177,31 @@ def test_broken_photographs_are_listed_and_the_rest_is_cut(tmp_path: Path) -> No
     assert "max_megapixels" in reasons["test/n1/bomb.png"]
     assert reasons["test/n1/thin.png"] == "a face of 9000×9000 pixels in a photograph of 9000×4"
     assert list(rows(tmp_path / "out")) == ["test/n1/a_b", "test/n1/z"]
+
+
+def test_what_an_archive_cannot_give_is_listed_and_the_rest_is_cut(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("test/n1/b.png")
+    link.type, link.linkname = tarfile.SYMTYPE, "a.png"
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for info, data in (
+            (tarfile.TarInfo("test/n1/a.png"), encoded(picture(1))),
+            (link, b""),
+            (tarfile.TarInfo("../test/n1/c.png"), encoded(picture(2))),
+            (tarfile.TarInfo("test/n1/d.png"), encoded(picture(3))),
+            (tarfile.TarInfo("/etc/passwd"), b"nobody wants it"),
+        ):
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    metrics = crop(settings(method="center", max_unreadable=0.5), [tmp_path / "a.tar"], tmp_path / "out", workers=1)
+    assert list(rows(tmp_path / "out")) == ["test/n1/a", "test/n1/d"]
+    assert (metrics["photographs"], metrics["faces"], metrics["passed_over"]) == (4, 2, {"no suffix": 1})
+    assert metrics["unreadable"] == {
+        "count": 2,
+        "names": [
+            {"name": "test/n1/b.png", "reason": "is a link"},
+            {"name": "test/n1/c.png", "reason": "has a name that leads out of the archive"},
+        ],
+    }
 
 
 def test_no_byte_depends_on_the_number_of_workers(tmp_path: Path, many: Path) -> None:

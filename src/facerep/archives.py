@@ -50,7 +50,11 @@ def everything(name: str) -> bool:
 
 
 def read_members(
-    path: str | Path, wanted: Callable[[str], bool] = everything, *, max_member_bytes: int = MAX_MEMBER_BYTES
+    path: str | Path,
+    wanted: Callable[[str], bool] = everything,
+    *,
+    max_member_bytes: int = MAX_MEMBER_BYTES,
+    refused: Callable[[str, str], None] | None = None,
 ) -> Iterator[Member]:
     """Yield the files of an archive in archive order, holding one member in memory at a time.
 
@@ -58,9 +62,17 @@ def read_members(
     (in a plain tar they are seeked over). Folders and macOS' extra files are left out. "./" and doubled slashes are
     taken out of names; bytes of a name that are no UTF-8 appear as `\\xe9`.
 
-    Raises FacerepError, naming archive and member, when the file is no archive, is cut short or damaged, is
-    encrypted, or holds a name that leads out of it, a link, a device or a wanted member above `max_member_bytes`.
-    Members before the offending one have been yielded by then.
+    Args:
+        path: a tar (plain, gz, bz2, xz) or zip.
+        wanted: asked once for each member.
+        max_member_bytes: a wanted member above that is refused.
+        refused: told name and reason of each wanted member that cannot be had: its name leads out of the archive (it is
+            told without the parts that do), it is a link, a device, encrypted, too large, or damaged in a zip. The
+            members after it follow. None: such a member, links, devices and names also where they are not wanted, is an
+            error.
+
+    Raises FacerepError, naming archive and member, when the file is no archive, is cut short or damaged, and for members
+    that are refused. Members before the offending one have been yielded by then.
     """
     path = Path(path)
     with _damage_named(path):
@@ -70,7 +82,38 @@ def read_members(
                 f"{path}: not an archive, or damaged at its start; give a tar, tar.gz, tar.bz2, tar.xz or zip."
             )
         reader = _read_zip if kind == "zip" else _read_tar
-        yield from reader(path, kind, wanted, max_member_bytes)
+        yield from reader(path, kind, _Gate(path, wanted, max_member_bytes, refused))
+
+
+class _Gate(NamedTuple):
+    """Which members pass."""
+
+    path: Path
+    wanted: Callable[[str], bool]
+    max_bytes: int
+    refused: Callable[[str, str], None] | None
+
+    def lets_in(self, name: str, raw: str, size: int, problem: str | None) -> bool:
+        """Whether the member is to be read."""
+        unsafe = (
+            raw.startswith("/") or "\\" in raw or "\0" in raw or re.match("[A-Za-z]:", raw) or ".." in raw.split("/")
+        )
+        problem = "has a name that leads out of the archive" if unsafe else problem
+        if problem and self.refused is None:
+            self.refuse(raw, problem)
+        if not self.wanted(name):
+            return False
+        if size > self.max_bytes:
+            problem = problem or f"has {size:,} bytes, more than the {self.max_bytes:,} that one member may have"
+        if problem:
+            self.refuse(name, problem)
+        return not problem
+
+    def refuse(self, name: str, problem: str) -> None:
+        """Tell of it, or raise."""
+        if self.refused is None:
+            raise FacerepError(f"{self.path}: member {name!r} {problem}; pack the archive again without it.")
+        self.refused(name, problem)
 
 
 def is_archive(path: str | Path) -> bool:
@@ -143,85 +186,98 @@ class _TarInfo(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
 
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """An ordinary file's header, as nearly all are, in a third of tarfile's time; any other by tarfile."""
+        size, checksum = buf[124:135], buf[148:154]
+        if len(buf) == tarfile.BLOCKSIZE and buf[156:157] == tarfile.REGTYPE and size.isdigit() and checksum.isdigit():
+            has_short_name = buf[0] and not buf[99] and not buf[345]  # it ends before its field does; and no prefix
+            if has_short_name and int(checksum, 8) == sum(buf) - sum(buf[148:156]) + 8 * ord(" "):
+                info = cls(buf[: buf.index(0)].decode(encoding, errors))
+                info.size = int(size, 8)
+                return info
+        return super().frombuf(buf, encoding, errors)
+
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # tarfile's own hook for subclasses
         if self.size < 0 or (self.type in _HEADERS and self.size > _MAX_HEADER_BYTES):
             raise tarfile.ReadError(f"a header of {self.size} bytes")
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
-def _read_tar(path: Path, kind: str, wanted: Callable[[str], bool], max_bytes: int) -> Iterator[Member]:
+def _read_tar(path: Path, kind: str, gate: _Gate) -> Iterator[Member]:
     with _OPENERS[kind](path, "rb") as file, tarfile.TarFile(fileobj=file, tarinfo=_TarInfo) as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # else millions of members stay in memory
-            name = _checked_name(path, info.name)
+            name = _clean(info.name)
             if info.isdir() or _is_junk(name.split("/")):
                 continue
-            if not info.isreg():
-                what = "a link" if info.islnk() or info.issym() else "a device or pipe"
-                raise _refused(path, name, f"is {what}")
-            if wanted(name):
-                _check_size(path, name, info.size, max_bytes)
-                data = tar.extractfile(info)
-                assert data is not None  # a regular file has content
-                yield Member(name, data.read())
+            problem = None if info.isreg() else "is a link" if info.islnk() or info.issym() else "is a device or pipe"
+            if gate.lets_in(name, info.name, info.size, problem):
+                yield Member(name, _content(file, tar, info))
         while kind != "tar" and file.read(2**20):  # the checksum of the compressed stream stands at its very end
             pass
 
 
-def _read_zip(path: Path, kind: str, wanted: Callable[[str], bool], max_bytes: int) -> Iterator[Member]:
+def _content(file: IO[bytes], tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    if info.issparse():
+        data = tar.extractfile(info)
+        assert data is not None  # a regular file has content
+        return data.read()
+    file.seek(info.offset_data)  # what extractfile does, without its three layers
+    content = file.read(info.size)
+    if len(content) < info.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return content
+
+
+def _read_zip(path: Path, kind: str, gate: _Gate) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = _checked_name(path, info.orig_filename)
+            name = _clean(info.orig_filename)
             if info.is_dir() or _is_junk(name.split("/")):
                 continue
             mode = info.external_attr >> 16
-            if info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise _refused(path, name, f"is {_what(mode)}")
-            if info.flag_bits & 0x1:
-                raise _refused(path, name, "is encrypted")
-            if wanted(name):
-                _check_size(path, name, info.file_size, max_bytes)
+            is_odd = info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG)
+            problem = f"is {_what(mode)}" if is_odd else "is encrypted" if info.flag_bits & 0x1 else None
+            if not gate.lets_in(name, info.orig_filename, info.file_size, problem):
+                continue
+            try:
                 with archive.open(info) as file:
-                    data = _read_at_most(file, info.file_size)
-                if len(data) != info.file_size:
-                    raise _refused(path, name, f"is not of the {info.file_size} bytes that it declares")
+                    data = file.read(info.file_size) + file.read(1)  # the look behind, in which zipfile checks the CRC
+            except (*_DAMAGE, OSError) as error:
+                if gate.refused is None or _is_disk_trouble(error):
+                    raise
+                gate.refuse(name, f"is damaged ({_words(error)})")
+                continue
+            if len(data) == info.file_size:
                 yield Member(name, data)
+            else:
+                gate.refuse(name, f"is not of the {info.file_size} bytes that it declares")
 
 
-def _read_at_most(file: IO[bytes], size: int) -> bytes:
-    """`size` bytes and the look behind them in which zipfile checks the CRC."""
-    return file.read(size) + file.read(1)
-
-
-def _checked_name(path: Path, raw: str) -> str:
-    """The name without "." and empty parts. Raises FacerepError when it could lead out of the archive."""
-    parts = raw.split("/")
-    if raw.startswith("/") or ".." in parts or "\\" in raw or "\0" in raw or re.match("[A-Za-z]:", raw):
-        raise _refused(path, raw, "has a name that leads out of the archive")
-    name = "/".join(part for part in parts if part not in ("", "."))
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _clean(raw: str) -> str:
+    """The name without "." and empty parts, and without what could lead out of the archive."""
+    if "\\" in raw or "\0" in raw:
+        raw = raw.replace("\\", "/").replace("\0", "")
+    name = "/".join(part for part in raw.split("/") if part not in ("", ".", ".."))
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _is_junk(parts: list[str] | tuple[str, ...]) -> bool:
     return "__MACOSX" in parts or parts[-1] == ".DS_Store" or parts[-1].startswith("._")
 
 
-def _check_size(path: Path, name: str, size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise _refused(path, name, f"has {size:,} bytes, more than the {max_bytes:,} that one member may have")
-
-
 def _what(mode: int) -> str:
     return "a link" if stat.S_ISLNK(mode) else "a device or pipe"
-
-
-def _refused(path: Path, member: str, why: str) -> FacerepError:
-    return FacerepError(f"{path}: member {member!r} {why}; pack the archive again without it.")
 
 
 def _is_disk_trouble(error: Exception) -> bool:
     """The decompressors raise OSError without an errno; EINVAL is a seek to where a damaged header pointed."""
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
@@ -231,7 +287,6 @@ def _damage_named(path: Path) -> Iterator[None]:
     except (*_DAMAGE, OSError) as error:
         if _is_disk_trouble(error):
             raise
-        why = " ".join(str(error).split()) or type(error).__name__
         raise FacerepError(
-            f"{path}: the archive is cut short or damaged ({why}); download or copy it again."
+            f"{path}: the archive is cut short or damaged ({_words(error)}); download or copy it again."
         ) from error

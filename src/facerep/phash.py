@@ -38,7 +38,9 @@ def perceptual_hash(image: Image.Image | np.ndarray) -> bytes:
         small = resize(pixels, _SQUEEZED, _SQUEEZED)
     grey = luma(small).astype(np.float64)
     low = (_BASIS @ grey @ _BASIS.T).round(6)  # round: no bits from rounding errors
-    return np.packbits(low > np.median(low)).tobytes()
+    ordered = np.sort(low, axis=None)
+    median = (ordered[BITS // 2 - 1] + ordered[BITS // 2]) / 2
+    return np.packbits(low > median).tobytes()
 
 
 def hamming(a: bytes, b: bytes) -> int:

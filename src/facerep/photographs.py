@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
 from heapq import heappush, heappushpop
 from pathlib import Path, PurePosixPath
@@ -29,16 +30,18 @@ def key_of(name: str) -> str | None:
     `unlabelled` every photograph is an identity of its own, whatever folders it lies in, and the split is `unlabelled`.
     A dot in the stem becomes `_`, since WebDataset's key ends at the first dot.
     """
-    path = PurePosixPath(name)
-    if UNLABELLED in path.parts[:-1] and path.suffix.lower() in SUFFIXES:
-        below = path.parts[path.parts.index(UNLABELLED) + 1 : -1]
-        own = "∕".join((*below, path.stem)).replace(".", "_")  # a division slash, which no folder's name holds
-        return f"{UNLABELLED}/{own}/{path.stem.replace('.', '_')}"
-    if path.suffix.lower() not in SUFFIXES or len(path.parts) < 2 or path.parts[-2] in SPLITS:
+    *above, file = [part for part in name.split("/") if part not in ("", ".")] or [""]
+    stem, _, suffix = file.rpartition(".")
+    if not stem or f".{suffix.lower()}" not in SUFFIXES:
         return None
-    above = path.parts[-3] if len(path.parts) > 2 else ""
-    split = above if above in SPLITS else "all"
-    return f"{split}/{path.parts[-2]}/{path.stem.replace('.', '_')}"
+    stem = stem.replace(".", "_")
+    if UNLABELLED in above:
+        own = "∕".join((*above[above.index(UNLABELLED) + 1 :], stem))  # a division slash, which no folder's name holds
+        return f"{UNLABELLED}/{own.replace('.', '_')}/{stem}"
+    if not above or above[-1] in SPLITS:
+        return None
+    split = above[-2] if len(above) > 1 and above[-2] in SPLITS else "all"
+    return f"{split}/{above[-1]}/{stem}"
 
 
 def boxes_split(name: str) -> str | None:
@@ -131,7 +134,7 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
 
     for path in archives:
         if path.suffix.lower() not in _PLAIN:
-            for name, data in read_members(path, wanted):
+            for name, data in read_members(path, wanted, refused=partial(_refuse_boxes, path)):
                 boxes.setdefault(str(boxes_split(name)), {}).update(read_boxes(f"{path}: {name}", data))
         elif (split := boxes_split(path.name)) is not None:
             boxes.setdefault(split, {}).update(read_boxes(str(path), path.read_bytes()))
@@ -140,11 +143,16 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
 
 
 def photographs(archives: Sequence[Path], boxes: Boxes, chosen: Candidates, skip: int = 0) -> Iterator[Photograph]:
-    """The chosen photographs in order, each with its box if there is one, without the first `skip`, which are not read."""
+    """The chosen photographs in order, each with its box if there is one, without the first `skip`, which are not read.
+
+    One that its archive cannot give (a link, encrypted, damaged in a zip) comes without data and with its `problem`.
+    """
     left = skip
+    key: str | None = None
+    bad: list[Photograph] = []
 
     def wanted(name: str) -> bool:
-        nonlocal left
+        nonlocal left, key
         key = key_of(name)
         if key is None or key not in chosen:
             return False
@@ -154,14 +162,24 @@ def photographs(archives: Sequence[Path], boxes: Boxes, chosen: Candidates, skip
     for path in archives:
         if path.suffix.lower() in _PLAIN:
             continue
-        for name, data in read_members(path, wanted):
-            key = str(key_of(name))
-            yield Photograph(key, name, data, _box(key, PurePosixPath(name).stem, boxes))
+        for name, data in read_members(
+            path, wanted, refused=lambda name, why: bad.append(Photograph(str(key), name, b"", None, why))
+        ):
+            photo = Photograph(str(key), name, data, _box(str(key), name, boxes) if boxes else None)
+            yield from (*bad, photo)
+            bad.clear()
+        yield from bad
+        bad.clear()
 
 
-def _box(key: str, stem: str, boxes: Boxes) -> Box | None:
+def _refuse_boxes(path: Path, name: str, why: str) -> None:
+    raise FacerepError(f"{path}: member {name!r} {why}; pack the archive again with a good one.")
+
+
+def _box(key: str, name: str, boxes: Boxes) -> Box | None:
     """From the split's own CSV, else from one that names no split; photographs without a split look into all."""
     split, identity, _ = key.split("/")
+    stem = PurePosixPath(name).stem
     for place in (split, "all") if split in SPLITS else ("all", *SPLITS):
         box = boxes.get(place, {}).get(f"{identity}/{stem}")
         if box is not None:

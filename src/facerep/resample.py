@@ -21,9 +21,10 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
     if not pixels.flags.writeable:  # torch warns of memory that it may not write; it does not write
         pixels = pixels.copy()
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    # unsqueezed first: only so do the strides say channels_last, for which torch has instructions three times as fast
+    image = torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
     resized = interpolate(image, (height, width), mode="bicubic", antialias=True)
-    result: np.ndarray = np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    result: np.ndarray = np.ascontiguousarray(resized.permute(0, 2, 3, 1)[0].numpy())
     return result
 
 
@@ -32,10 +33,10 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 
     In float32 for its speed: all sums stay whole numbers below 2²⁴, which it holds exactly.
     """
-    grey = pixels.astype(np.float32) @ np.array([19595, 38470, 7471], np.float32)
+    grey = pixels.reshape(-1, 3).astype(np.float32) @ np.array([19595, 38470, 7471], np.float32)
     grey += 2**15
     grey *= 2**-16
-    return grey.astype(np.uint8)
+    return grey.astype(np.uint8).reshape(pixels.shape[:2])
 
 
 def cut_square(pixels: np.ndarray, square: Square) -> np.ndarray:
