@@ -6,9 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from facerep.decode import UnreadableError, decode
+from facerep.boxes import central_square
+from facerep.decode import UnreadableError, decode, decode_pixels, shrunk_by
+from facerep.resample import cut_square
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 
@@ -157,3 +161,47 @@ def test_what_cannot_be_read_says_why_and_always_the_same(data: bytes, reason: s
         said.add(str(error.value))
     assert len(said) == 1
     assert "0x" not in said.pop()
+
+
+def natural(width: int, height: int) -> Image.Image:
+    """Noise whose amplitudes fall with the frequency as those of photographs do, and edges as sharp as can be."""
+    random = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]).clip(1 / width)
+    planes = [
+        np.fft.irfft2(np.fft.rfft2(random.normal(size=(height, width))) / frequency, (height, width)) for _ in "rgb"
+    ]
+    values = np.stack(planes, axis=2)
+    values = 128 + 40 * values / values.std()
+    values[height // 3 : height // 2, width // 4 : width // 2] = (250, 20, 30)
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(1280, 1120), (2800, 2240), (2240, 2240)])
+@pytest.mark.parametrize("orientation", [None, 6])
+def test_a_large_jpeg_decoded_smaller_gives_the_same_face(size: tuple[int, int], orientation: int | None) -> None:
+    """45 dB and more between the two, the threshold above which no difference is seen."""
+    exif = Image.Exif()
+    exif[0x112] = orientation or 1
+    data = encoded(natural(*size), "JPEG", quality=92, **({"exif": exif} if orientation else {}))
+    full, by = decode_pixels(data, 10)
+    assert (by, full.shape[:2]) == (1, size if orientation else size[::-1])
+    small, by = decode_pixels(data, 10, 560)
+    assert by == min(size) // 560 and small.shape[:2] == tuple(n // by for n in full.shape[:2])
+    faces = []
+    for pixels in (full, small):
+        face = cut_square(pixels, central_square((pixels.shape[1], pixels.shape[0])))
+        faces.append(np.asarray(Image.fromarray(face).resize((224, 224), Image.Resampling.BICUBIC), float))
+    assert 20 * np.log10(255) - 10 * np.log10(((faces[0] - faces[1]) ** 2).mean()) > 45
+
+
+def test_a_png_is_not_shrunk() -> None:
+    pixels, by = decode_pixels(encoded(Image.new("RGB", (64, 64))), 1, 16)
+    assert (pixels.shape, by) == ((64, 64, 3), 1)
+
+
+@given(width=st.integers(1, 5000), height=st.integers(1, 5000), at_least=st.one_of(st.none(), st.integers(1, 600)))
+def test_the_central_square_is_the_same_after_shrinking(width: int, height: int, at_least: int | None) -> None:
+    by = shrunk_by(width, height, at_least)
+    left, top, side = central_square((width, height))
+    assert central_square((-(-width // by), -(-height // by))) == (left / by, top / by, side / by)
+    assert by in (1, 2, 4) and (by == 1 or (at_least is not None and side / by >= at_least))

@@ -25,11 +25,19 @@ def decode(data: bytes, max_megapixels: float) -> Image.Image:
     Raises UnreadableError with the reason: not an image, truncated, or more pixels than `max_megapixels`, which the header
     tells before anything is decoded.
     """
+    return _decoded(data, max_megapixels, None)[0]
+
+
+def _decoded(data: bytes, max_megapixels: float, at_least: int | None) -> tuple[Image.Image, int]:
+    """The image, a JPEG shrunk as `shrunk_by` says, and by how much."""
+    by = 1
     try:
         with _pixels_limited(max_megapixels):
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            if image.format == "JPEG" and (by := shrunk_by(*image.size, at_least)) > 1:
+                image.draft(image.mode, (image.width // by, image.height // by))
             image.load()
-            return to_rgb(_upright(image))
+            return to_rgb(_upright(image)), by
     except UnidentifiedImageError:
         raise UnreadableError("not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -39,15 +47,31 @@ def decode(data: bytes, max_megapixels: float) -> Image.Image:
         raise UnreadableError(reason or type(error).__name__) from None
 
 
-def decode_pixels(data: bytes, max_megapixels: float) -> np.ndarray:
-    """As `decode`, to uint8 H×W×3. An ordinary JPEG goes straight to libjpeg-turbo, Pillow's own decoder, without Pillow."""
+def decode_pixels(data: bytes, max_megapixels: float, at_least: int | None = None) -> tuple[np.ndarray, int]:
+    """As `decode`, to uint8 H×W×3, and by how much it was shrunk.
+
+    An ordinary JPEG goes straight to libjpeg-turbo, Pillow's own decoder, without Pillow.
+    """
     if data[:2] == b"\xff\xd8" and b"Exif\0\0" not in data:  # it could say which side is up
         with suppress(ValueError):  # damaged or unusual: Pillow has the last word
             height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
             if colors in ("YCbCr", "Gray") and height * width <= max_megapixels * 1e6:
-                pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB")
-                return pixels
-    return np.array(decode(data, max_megapixels))
+                by = shrunk_by(width, height, at_least)
+                return simplejpeg.decode_jpeg(data, "RGB", min_height=height // by, min_width=width // by), by
+    image, by = _decoded(data, max_megapixels, at_least)
+    return np.array(image), by
+
+
+def shrunk_by(width: int, height: int, at_least: int | None) -> int:
+    """By how much a JPEG's decoder may shrink a photograph of which the central square is wanted: 1, 2 or 4.
+
+    The square is left with `at_least` pixels a side (None: nothing is shrunk), and no pixel is cut in two. Decoding does
+    a part of the shrinking then (of each 8×8 block only the lowest frequencies are transformed), and takes half the time.
+    """
+    if at_least is None:
+        return 1
+    side, rest = min(width, height), abs(width - height)
+    return next(f for f in (4, 2, 1) if f == 1 or (side // f >= at_least and side % f == rest % (2 * f) == 0))
 
 
 @contextmanager

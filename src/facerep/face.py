@@ -1,6 +1,7 @@
 """One photograph to one square face: what each of crop's workers does."""
 
 import hashlib
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -43,9 +44,11 @@ def cut_face(photo: Photograph, settings: Crop) -> Face:
     """
     if photo.problem:
         raise UnreadableError(photo.problem)
-    pixels = decode_pixels(photo.data, settings.max_megapixels)
+    # a square that is known beforehand may be decoded smaller: with 2.5 times the size left, the face is the same to 45 dB
+    at_least = ceil(2.5 * settings.size) if settings.method == "center" else None
+    pixels, shrunk = decode_pixels(photo.data, settings.max_megapixels, at_least)
     square, found, searched = find_square(pixels, photo.box, settings)
-    side = square[2]
+    side = square[2] * shrunk
     if side**2 > settings.max_megapixels * 1e6:
         height, width = pixels.shape[:2]
         raise UnreadableError(f"a face of {side}×{side} pixels in a photograph of {width}×{height}")
