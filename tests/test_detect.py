@@ -79,6 +79,18 @@ def test_the_box_is_in_pixels_of_the_photograph(lfw, side: int) -> None:
         assert overlap(box, tuple(round(v * 250 / side) for v in other)) > 0.6  # type: ignore[arg-type]
 
 
+def test_a_face_of_an_eighth_of_a_large_photograph(lfw) -> None:
+    """A face is some 115 pixels across the middle of 250; here the photograph around it has 900."""
+    found = 0
+    for image in lfw[:20]:
+        sheet = Image.new("RGB", (900, 900), "gray")
+        sheet.paste(image, (600, 100))
+        box, alone = largest_face(sheet), largest_face(image)
+        assert alone is not None
+        found += box is not None and overlap(box, (alone[0] + 600, alone[1] + 100, alone[2], alone[3])) > 0.6
+    assert found >= 18
+
+
 def test_boxes_resemble_vggface2s_own() -> None:
     folder = DATA / "vggface2"
     if not folder.is_dir():
