@@ -44,7 +44,7 @@ def lfw_faces(count: int) -> list[Sample]:
     ]
     start, side = round(125 - VIOLA_JONES / 2), round(VIOLA_JONES)
     square = (start, start, side, side)
-    return [Sample(decode_pixels(data, MEGAPIXELS), square, False) for _, data in sorted(members)[:count]]
+    return [Sample(decode_pixels(data, MEGAPIXELS)[0], square, False) for _, data in sorted(members)[:count]]
 
 
 def vggface2_faces() -> list[Sample]:
@@ -55,7 +55,7 @@ def vggface2_faces() -> list[Sample]:
     boxes = read_boxes("boxes", (archive.parent / "loose_bb_test.head.csv").read_bytes())
     members = read_members(archive, lambda n: key_of(n) is not None)
     return [
-        Sample(decode_pixels(m.data, MEGAPIXELS), boxes[m.name.removeprefix("test/").removesuffix(".jpg")])
+        Sample(decode_pixels(m.data, MEGAPIXELS)[0], boxes[m.name.removeprefix("test/").removesuffix(".jpg")])
         for m in members
     ]
 
@@ -64,7 +64,7 @@ def drawn_faces(count: int) -> list[Sample]:
     people = Split("train", 1, count, 1, 0)
     photos = [photograph(people, number + 1, 1, lambda *_: None) for number in range(count)]  # none is spoiled
     return [
-        Sample(decode_pixels(photo.data, MEGAPIXELS), photo.box, False) for photo in photos if photo.box is not None
+        Sample(decode_pixels(photo.data, MEGAPIXELS)[0], photo.box, False) for photo in photos if photo.box is not None
     ]
 
 
