@@ -33,7 +33,7 @@ there gcloud storage buckets describe "gs://$BUCKET" ||
   run gcloud storage buckets create "gs://$BUCKET" --project "$PROJECT" --location "$REGION" \
     --uniform-bucket-level-access --public-access-prevention --soft-delete-duration 0
 # States of training that nobody came back for; what lies under dvc/ stays.
-rule='{"rule": [{"action": {"type": "Delete"}, "condition": {"age": 30, "matchesPrefix": ["scratch/"]}}]}'
+rule='{"rule": [{"action": {"type": "Delete"}, "condition": {"age": 14, "matchesPrefix": ["scratch/"]}}]}'
 lifecycle=$(mktemp)
 trap 'rm -f "$lifecycle"' EXIT
 printf '%s\n' "$rule" > "$lifecycle"

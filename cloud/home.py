@@ -7,18 +7,22 @@ Home is two places: the git remote `origin` has the experiments' commits, the DV
 what is said to DVC here is said to a second clone of the repository, scratch/home: the study itself has the first.
 """
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import chdir, suppress
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from dvc.cli import main as dvc_main
-from dvc.exceptions import DownloadError, DvcException
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from facerep.errors import FacerepError
 from facerep.files import atomic
+from facerep.params import parse_yaml
 from facerep.scratch import scratch_url
 from facerep.study.config import Study, load_study
 from facerep.study.work import Bench
@@ -59,17 +63,15 @@ def bring(study: Study) -> None:
 
 def fetch(study: Study) -> None:
     """Data and pretrained models of the experiments that are here, and DVC's notes of which stage made them of what."""
+    mine = [commit for name, commit in experiments().items() if name in (data_name(study), *runs(study))]
+    if not mine:
+        return
+    say(f"{len(mine)} experiments are there; fetching their data and pretrained models.")
     with Repo() as repo:
         repo.stage_cache.pull(None)
-        for names, stages in ((runs(study), [*DATA, "pretrain"]), ([data_name(study)], DATA)):
-            commits = [commit for name, commit in experiments().items() if name in names]
-            if not commits:
-                continue
-            say(f"{len(commits)} experiments are there; fetching of them {', '.join(stages)}.")
-            try:
-                repo.fetch(targets=stages, revs=commits, workspace=False)
-            except DownloadError as error:
-                say(f"{error}; what is wanting is made again.")
+        for objects in repo.stage_cache.get_used_objs(notes(repo, mine, [*DATA, "pretrain"])).values():
+            if repo.cloud.pull(objects).failed:
+                say("the bucket lacks some of them; what is wanting is made again.")
 
 
 def share(study: Study) -> None:
@@ -100,9 +102,27 @@ def send(study: Study) -> None:
                 repo.push(revs=made, workspace=False)
             if data_name(study) in new:  # the other stages in its dvc.lock are those of the commit that it grew from
                 repo.push(targets=DATA, revs=[new[data_name(study)]], workspace=False)
+            # metrics, too, which git has: DVC takes a stage from its notes where it finds all that the stage wrote
+            for objects in repo.stage_cache.get_used_objs(notes(repo, new.values(), None)).values():
+                repo.cloud.push(objects)
             repo.stage_cache.push(None)
         dvc("exp", "push", "--quiet", "--no-cache", "--rev", "HEAD", "origin")
     say(f"{', '.join(new)}: at home.")
+
+
+def notes(repo: Repo, commits: Iterable[str], stages: list[str] | None) -> list[tuple[str, str]]:
+    """What DVC has noted (its run cache) of these stages of the experiments (None: of all), as it names its notes."""
+    made = set()
+    for commit in commits:
+        lock = parse_yaml(git("show", f"{commit}:dvc.lock"))["stages"]
+        made |= {outcome(stage) for name, stage in lock.items() if stages is None or name in stages}
+    files = [path for path in Path(repo.stage_cache.cache_dir).glob("*/*/*") if len(path.name) == 64]  # whole ones
+    return [(path.parent.name, path.name) for path in files if outcome(parse_yaml(path.read_text())) in made]
+
+
+def outcome(stage: dict[str, Any]) -> str:
+    """A stage's command and what it wrote, from a lock or from a note."""
+    return json.dumps([stage["cmd"], sorted((out["path"], out["md5"]) for out in stage.get("outs", []))])
 
 
 def bench(study: Study) -> Bench:

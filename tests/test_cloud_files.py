@@ -84,7 +84,7 @@ def test_skypilot_parses_the_task() -> None:
     task = sky.Task.from_yaml_config(
         dict(TASK), env_overrides=[*URL.items(), ("BUCKET", "my-bucket")], secrets_overrides=[("GIT_TOKEN", "x")]
     )
-    assert task.envs["STUDY"] == "studies/lfw.yaml"
+    assert task.envs["STUDY"] == "studies/demo.yaml"
     assert {name for resources in task.resources for name in resources.accelerators} == {"L4", "A100"}
     for resources in task.resources:
         assert resources.use_spot and str(resources.cloud) == "GCP" and resources.disk_size == 300
