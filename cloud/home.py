@@ -45,7 +45,7 @@ def main() -> None:
 def bring(study: Study) -> None:
     """What earlier machines made: every experiment's commit, and of this code's the bytes that other runs go on from.
 
-    Then the stages that all runs share are run, unless they were, and go home at once.
+    Then the stages that all runs share are run, unless they were.
     """
     journal = bench(study).journal
     with suppress(FileNotFoundError), fsspec.open(kept(journal)) as far, atomic(journal) as part:
@@ -57,13 +57,13 @@ def bring(study: Study) -> None:
                 dvc("exp", "pull", "--quiet", "--no-cache", "--all-commits", "origin")
     with chdir(HOME):
         fetch(study)
-        share(study)
-    send(study)
+    share(study)
 
 
 def fetch(study: Study) -> None:
     """Data and pretrained models of the experiments that are here, and DVC's notes of which stage made them of what."""
-    mine = [commit for name, commit in experiments().items() if name in (data_name(study), *runs(study))]
+    data = [data_name(study, stage) for stage in DATA]
+    mine = [commit for name, commit in experiments().items() if name in (*data, *runs(study))]
     if not mine:
         return
     say(f"{len(mine)} experiments are there; fetching their data and pretrained models.")
@@ -75,12 +75,18 @@ def fetch(study: Study) -> None:
 
 
 def share(study: Study) -> None:
-    """Run the shared stages once, as an experiment of their own: DVC then has them for every run."""
-    choice = bench(study).choice()
-    wanting = choice.wanting or bench(study).wanting(bench(study).runs(choice.tuned))
-    if wanting and data_name(study) not in experiments():
-        settings = wanting[0].arguments[2:]  # without its name
-        dvc("exp", "run", "--temp", "--pull", "--name", data_name(study), *settings, "select")
+    """Run the shared stages, each as an experiment of its own that goes home at once: DVC then has them for every run."""
+    with chdir(HOME):
+        choice = bench(study).choice()
+        wanting = choice.wanting or bench(study).wanting(bench(study).runs(choice.tuned))
+        missing = [stage for stage in DATA if data_name(study, stage) not in experiments()]
+    if not wanting:
+        return
+    for stage in missing:
+        with chdir(HOME):
+            settings = wanting[0].arguments[2:]  # without its name
+            dvc("exp", "run", "--temp", "--pull", "--name", data_name(study, stage), *settings, stage)
+        send(study)
 
 
 def send(study: Study) -> None:
@@ -100,8 +106,9 @@ def send(study: Study) -> None:
         with Repo() as repo:
             if made := [new[name] for name in runs(study) if name in new]:
                 repo.push(revs=made, workspace=False)
-            if data_name(study) in new:  # the other stages in its dvc.lock are those of the commit that it grew from
-                repo.push(targets=DATA, revs=[new[data_name(study)]], workspace=False)
+            for number, stage in enumerate(DATA, 1):  # what else its dvc.lock has is of the commit that it grew from
+                if commit := new.get(data_name(study, stage)):
+                    repo.push(targets=DATA[:number], revs=[commit], workspace=False)
             # metrics, too, which git has: DVC takes a stage from its notes where it finds all that the stage wrote
             for objects in repo.stage_cache.get_used_objs(notes(repo, new.values(), None)).values():
                 repo.cloud.push(objects)
@@ -130,9 +137,9 @@ def bench(study: Study) -> Bench:
     return Bench(study, Path("results") / study.name)
 
 
-def data_name(study: Study) -> str:
-    """The experiment that has run the shared stages alone; no run of any study can be called like this."""
-    return f"{study.name}_data"
+def data_name(study: Study, stage: str) -> str:
+    """The experiment that has run the shared stages so far; no run of any study can be called like this."""
+    return f"{study.name}_{stage}"
 
 
 def runs(study: Study) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.csv as pcsv
 import pytest
+import torch
 import yaml
 
 from tests.faulty_bucket import Bucket, faulty_bucket
@@ -140,12 +141,12 @@ def test_a_study_outlives_its_machines(origin: Path, bucket: Bucket, tmp_path: P
 
         first = Machine(tmp_path / "first", url, origin, bucket)
         # one run is at home, and the next is in the middle of its pretraining
-        first.until(lambda: len(at_home(origin)) == 2 and len(timed(bucket)) == 1 and saved(bucket) >= 3)
+        first.until(lambda: len(at_home(origin)) == 4 and len(timed(bucket)) == 1 and saved(bucket) >= 3)
         assert TOKEN not in (first.work / ".git" / "config").read_text() + Path(f"{first.work}.gitconfig").read_text()
         said = first.vanish()
         assert "Running stage 'crop'" in said and "Running stage 'pretrain'" in said
         left, reached = at_home(origin), saved(bucket)
-        assert left.keys() > {"tiny_data"}
+        assert left.keys() > {"tiny_download", "tiny_crop", "tiny_select"}
         assert reached < EPOCHS
 
         second = Machine(tmp_path / "second", url, origin, bucket)
@@ -165,7 +166,7 @@ def test_a_study_outlives_its_machines(origin: Path, bucket: Bucket, tmp_path: P
 
     there = at_home(origin)
     assert left.items() <= there.items(), "what was at home was made again"
-    assert len(there) == 4 + 1
+    assert len(there) == 4 + 3
 
     # what a colleague does
     clone = tmp_path / "colleague"
@@ -189,3 +190,13 @@ def test_a_study_outlives_its_machines(origin: Path, bucket: Bucket, tmp_path: P
     runs = pcsv.read_csv(results / "runs.csv").to_pylist()
     assert {run["experiment"] for run in runs} == {name for name in there if name.startswith("tiny-")}
     assert all(run["seconds"] for run in runs), "how long a run took outlives its machine, too"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use this machine's GPU")
+def test_a_gpu_that_torch_cannot_use_is_refused(origin: Path, tmp_path: Path) -> None:
+    sh("git", "clone", "-q", "-b", "main", str(origin), "work", cwd=tmp_path)
+    env = {"STUDY": "studies/tiny.yaml", "BUCKET": "facerep", "GPU": "1", "PYTHON": sys.executable}
+    said = sh("cloud/run.sh", cwd=tmp_path / "work", ok=False, env=env)
+    assert re.search(
+        r"^run: torch \S+ finds no GPU that it can use here; take an image whose NVIDIA driver", said, re.M
+    )
