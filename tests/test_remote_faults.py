@@ -1,0 +1,128 @@
+"""The bucket's faults: each time a sentence within half a minute, a re-run that finishes, and no byte lost or wrong.
+
+A real GCS server on loopback, killed and started again, behind a proxy that breaks off, stalls and refuses.
+"""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faulty_bucket import EXPIRED, Bucket, faulty_bucket
+from tests.remotes import (
+    SIZE,
+    Place,
+    assert_all_there,
+    assert_same,
+    assert_sentence,
+    cloned,
+    point_at,
+    pulled,
+    pushed,
+    remote,
+    repository,
+)
+from tests.test_end_to_end import contents
+
+FILES = 20
+HALF = SIZE * FILES // 2
+SLOW = pytest.mark.slow
+FAULTS = {
+    "kill": "cannot be reached",
+    "stall": "does not answer within 12 s",
+    "drop": "",  # that depends on what is broken off
+    401: f"no credentials that hold, or they have expired ({EXPIRED}, 401)",
+    429: "is busy or out of order (429",
+    503: "is busy or out of order (503",
+}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("template")
+    return pushed(repository(folder / "repo", FILES), folder / "bucket")
+
+
+@pytest.fixture
+def place(template: Place, tmp_path: Path) -> Place:
+    return template.copied(tmp_path)
+
+
+@pytest.fixture
+def bucket(place: Place) -> Iterator[Bucket]:
+    """All of the repository is in it."""
+    with faulty_bucket(place.bucket) as running:
+        running.said = EXPIRED
+        point_at(place.repo, running)
+        yield running
+
+
+@pytest.fixture
+def empty(place: Place, tmp_path: Path) -> Iterator[Bucket]:
+    """Nothing has been pushed."""
+    (tmp_path / "empty").mkdir()
+    with faulty_bucket(tmp_path / "empty") as running:
+        running.said = EXPIRED
+        point_at(place.repo, running)
+        yield running
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=SLOW) for fault in FAULTS if fault not in ("kill", "drop")]
+)
+def test_a_fault_from_the_start(fault: str | int, place: Place, empty: Bucket, tmp_path: Path) -> None:
+    empty.fault = fault
+    for command in ("push", "fetch"):
+        assert_sentence(
+            remote(place.repo, command), f"{command}: gs://facerep/dvc: ", FAULTS[fault], "the same command"
+        )
+    assert empty.faulted.is_set() and not empty.objects()
+    empty.mend()
+    assert_all_there(place.repo, empty, tmp_path / "clone")
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, marks=SLOW) for fault in FAULTS])
+def test_a_fault_in_the_middle_of_a_push(fault: str | int, place: Place, empty: Bucket, tmp_path: Path) -> None:
+    empty.arm(fault, after=HALF)
+    assert_sentence(remote(place.repo, "push"), FAULTS[fault], "run the same command again")
+    assert empty.faulted.is_set()
+    empty.mend()
+    assert_all_there(place.repo, empty, tmp_path / "clone")
+
+
+@pytest.mark.parametrize("command", ["pull", "fetch"])
+@pytest.mark.parametrize("fault", [pytest.param(fault, marks=SLOW) for fault in FAULTS])
+def test_a_fault_in_the_middle_of_a_pull_or_fetch(
+    fault: str | int, command: str, place: Place, bucket: Bucket, tmp_path: Path
+) -> None:
+    clone = cloned(place.repo, tmp_path / "clone", bucket)
+    bucket.arm(fault, after=HALF)
+    assert_sentence(remote(clone, command), FAULTS[fault], "run the same command again")
+    assert bucket.faulted.is_set()
+    assert_right(clone, place.repo)
+    bucket.mend()
+    code, said = remote(clone, command)
+    assert code == 0, said
+    assert_same(place.repo, pulled(clone))
+
+
+def assert_right(clone: Path, repo: Path) -> None:
+    """What has come, to the workspace or to the cache, is what was sent."""
+    good = contents(repo / "data") | {"single": (repo / "single").read_bytes()}
+    for name, data in good.items():
+        assert not (clone / name).is_file() or (clone / name).read_bytes() == data
+    whole = contents(repo / ".dvc" / "cache" / "files")
+    for name, data in contents(clone / ".dvc" / "cache" / "files").items():
+        assert name not in whole or data == whole[name]
+
+
+def test_a_server_that_is_gone_and_one_that_is_busy_for_a_moment(place: Place, empty: Bucket) -> None:
+    """The first is a sentence; the second is not even noticed."""
+    empty.kill()
+    assert_sentence(remote(place.repo, "check"), "cannot be reached", "look after the network")
+    empty.mend()
+    empty.fault = 503
+    threading.Timer(3, empty.mend).start()
+    assert remote(place.repo, "check") == (0, "The remote answers.")
+    assert empty.faulted.is_set()
