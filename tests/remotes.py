@@ -121,3 +121,13 @@ def pulled(repo: Path) -> Path:
 def assert_same(repo: Path, other: Path) -> None:
     assert contents(other / "data") == contents(repo / "data")
     assert (other / "single").read_bytes() == (repo / "single").read_bytes()
+
+
+def assert_right(clone: Path, repo: Path) -> None:
+    """What has come, to the workspace or to the cache, is what was sent."""
+    good = contents(repo / "data") | {"single": (repo / "single").read_bytes()}
+    for name, data in good.items():
+        assert not (clone / name).is_file() or (clone / name).read_bytes() == data
+    whole = contents(repo / ".dvc" / "cache" / "files")
+    for name, data in contents(clone / ".dvc" / "cache" / "files").items():
+        assert name not in whole or data == whole[name]

@@ -14,6 +14,7 @@ from tests.remotes import (
     SIZE,
     Place,
     assert_all_there,
+    assert_right,
     assert_same,
     assert_sentence,
     cloned,
@@ -23,7 +24,6 @@ from tests.remotes import (
     remote,
     repository,
 )
-from tests.test_end_to_end import contents
 
 FILES = 20
 HALF = SIZE * FILES // 2
@@ -105,16 +105,6 @@ def test_a_fault_in_the_middle_of_a_pull_or_fetch(
     code, said = remote(clone, command)
     assert code == 0, said
     assert_same(place.repo, pulled(clone))
-
-
-def assert_right(clone: Path, repo: Path) -> None:
-    """What has come, to the workspace or to the cache, is what was sent."""
-    good = contents(repo / "data") | {"single": (repo / "single").read_bytes()}
-    for name, data in good.items():
-        assert not (clone / name).is_file() or (clone / name).read_bytes() == data
-    whole = contents(repo / ".dvc" / "cache" / "files")
-    for name, data in contents(clone / ".dvc" / "cache" / "files").items():
-        assert name not in whole or data == whole[name]
 
 
 def test_a_server_that_is_gone_and_one_that_is_busy_for_a_moment(place: Place, empty: Bucket) -> None:

@@ -20,7 +20,7 @@ AGAIN = "and run the same command again; what has been transferred is kept"
 
 
 def quiet_gcsfs() -> None:
-    """Spare gcsfs what it does beside its work."""
+    """Spare gcsfs what it does beside its work; before it is imported."""
     # else it asks each bucket by gRPC whether it is hierarchical: a minute without an answer from an emulator
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     for name in ("gcsfs", "gcsfs.credentials", "google.auth"):
@@ -73,6 +73,7 @@ def ask_remote(url: str, settings: dict[str, Any]) -> None:
 
     Raises FacerepError with what to do when it does not answer well.
     """
+    quiet_gcsfs()
     import gcsfs.retry  # type: ignore[import-untyped]
 
     bucket = url.removeprefix("gs://").partition("/")[0]
@@ -102,6 +103,7 @@ def open_remote(settings: dict[str, Any], tries: int | None = None) -> Any:
 
     Raises FacerepError for a credentials file that is not there or not one.
     """
+    quiet_gcsfs()
     import gcsfs
 
     class Once(gcsfs.GCSFileSystem):

@@ -10,6 +10,7 @@ wanting is uploaded, with --run-cache also what the runs have made.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import threading
@@ -24,8 +25,13 @@ from facerep.errors import FacerepError
 from facerep.mending import Remote, find_remote, look, shown
 
 IDLE = 6.0  # seconds without work after which DVC seems to wait, and the bucket is asked again
-WRONG = "wrong in the bucket, or wanting"
-MEND = "run `python -m facerep.remote push` in a repository that has it whole, which uploads it anew, then this again"
+WRONG = "damaged or wanting in the bucket"
+MEND = (
+    "run `python -m facerep.remote push` in a repository that has it whole, then this again; should it come damaged once "
+    "more, delete it in the bucket before that push"
+)
+DAMAGED = re.compile(r"corrupted cache file '.*\W([0-9a-f]{2})\W([0-9a-f]{30}(?:\.dir)?)'")
+WANTING = re.compile(r"failed to transfer '([0-9a-f]{32}(?:\.dir)?)' - b/")  # a path alone: gcsfs's "not found"
 
 
 def main() -> None:
@@ -75,23 +81,24 @@ def transfer(command: str, name: str | None, more: list[str], remote: Remote) ->
     """Have DVC push, pull or fetch. Raises FacerepError when it fails, or when the bucket stops answering on the way."""
     named = ["-r", name] if name else []
     runs = [option for option in more if option == "--run-cache"]
-    failed = _run(["dvc", command, *named, *more], remote)
-    if failed is None and command == "push" and look_over(remote, bool(runs)):
-        failed = _run(["facerep.mending", *named, *runs], remote)
-    if failed is None:
+    failed, said = _run(["facerep.candid_dvc", command, *named, *more], remote)
+    wrong = sorted({f"{a}{b}" for line in said for a, b in DAMAGED.findall(line)})
+    wrong += sorted({oid for line in said for oid in WANTING.findall(line)} - {*wrong})
+    if command == "push" and failed is None and look_over(remote, bool(runs)):
+        failed, _ = _run(["facerep.mending", *named, *runs], remote)
+    if failed is None and not wrong:
         return
     check(remote)
-    wrong = look_over(remote) if command != "push" else []
     if wrong:
         raise FacerepError(f"{remote.url}: {WRONG}: {shown(wrong)}; {MEND}.")
-    mend = "" if command == "push" else f" Should it fail once more, an object in the bucket is damaged: {MEND}."
+    mend = "" if command == "push" else f" Should it fail once more, something is {WRONG}: {MEND}."
     raise FacerepError(
         f"dvc {command} failed ({failed}); run the same command again, what has been transferred is kept.{mend}"
     )
 
 
-def _run(module: list[str], remote: Remote) -> str | None:
-    """Run a Python module under watch; what it said went wrong, None when nothing."""
+def _run(module: list[str], remote: Remote) -> tuple[str | None, list[str]]:
+    """Run a Python module under watch: what it said went wrong (None when nothing), and all that it said on stderr."""
     process = subprocess.Popen([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
     said: list[str] = []
     reader = threading.Thread(target=_relay, args=(process.stderr, said), daemon=True)
@@ -103,11 +110,11 @@ def _run(module: list[str], remote: Remote) -> str | None:
         raise
     reader.join(5)
     if process.returncode == 0:
-        return None
+        return None, said
     errors = [text.removeprefix("ERROR: ").strip() for text in said if text.startswith("ERROR: ")]
     if not errors:
-        return f"exit code {process.returncode}"
-    return errors[0].removeprefix("unexpected error - ")[:300].rstrip(":. ")
+        return f"exit code {process.returncode}", said
+    return errors[0].removeprefix("unexpected error - ")[:300].rstrip(":. "), said
 
 
 def _relay(lines: Any, said: list[str]) -> None:
