@@ -18,13 +18,14 @@ import pytest
 from benchmarks.variants import Done, Here, Variant, Work, interleaved, measure, timed
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers", "crop")
+SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers", "crop", "remote")
 TINY = {
     "train_step": "--grayscale atto:32:2 --rotated atto:32:4",
     "loader": "--case atto:32:4 --photographs 20 --distinct 4 --workers 0 1",
     "scaling": "--photographs 100 200 --distinct 4",
     "peers": "--case atto:32:4 --photographs 40 --distinct 4 --workers 0",
     "crop": "--photographs 12 --sides 48",
+    "remote": "--photographs 12",
 }
 RATIOS = {
     "train_step": {
@@ -40,6 +41,7 @@ RATIOS = {
     "scaling": {"time_200", "peak_200", "private_200", "time_kept", "peak_kept", "private_kept"},
     "peers": {"vs_timm", "vs_lightly_train"},
     "crop": {"48_vs_plain", "48_vs_bare"},
+    "remote": {"add", "push", "pull"},
 }
 QUICK = ["--threads", "1", "--repeats", "1", "--seconds", "0"]
 

@@ -3,12 +3,15 @@
 A real GCS server on loopback, killed and started again, behind a proxy that breaks off, stalls and refuses.
 """
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from facerep import buckets
+from facerep.errors import FacerepError
 from tests.faulty_bucket import EXPIRED, Bucket, faulty_bucket
 from tests.remotes import (
     SIZE,
@@ -107,12 +110,42 @@ def test_a_fault_in_the_middle_of_a_pull_or_fetch(
     assert_same(place.repo, pulled(clone))
 
 
-def test_a_server_that_is_gone_and_one_that_is_busy_for_a_moment(place: Place, empty: Bucket) -> None:
-    """The first is a sentence; the second is not even noticed."""
-    empty.kill()
-    assert_sentence(remote(place.repo, "check"), "cannot be reached", "look after the network")
-    empty.mend()
-    empty.fault = 503
-    threading.Timer(3, empty.mend).start()
-    assert remote(place.repo, "check") == (0, "The remote answers.")
-    assert empty.faulted.is_set()
+def test_one_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all of these come from, in less time; and trouble that passes is not even noticed."""
+    monkeypatch.setattr(buckets, "PATIENCE", 2.0)
+    (tmp_path / "bucket").mkdir()
+    with faulty_bucket(tmp_path / "bucket") as bucket:
+        settings = {"endpointurl": bucket.address, "allow_anonymous_login": True}
+        for fault, words in ((429, FAULTS[429]), (503, FAULTS[503]), ("stall", "does not answer within 2 s")):
+            bucket.fault = fault
+            with pytest.raises(FacerepError, match=re.escape(words) + r".*the same command again.*\.$"):
+                buckets.ask_remote("gs://facerep/dvc", settings)
+        bucket.mend()
+        bucket.kill()
+        with pytest.raises(FacerepError, match=f"{FAULTS['kill']} .*; look after the network .*again"):
+            buckets.ask_remote("gs://facerep/dvc", settings)
+        bucket.mend()
+        bucket.fault = 503
+        threading.Timer(0.5, bucket.mend).start()
+        bucket.faulted.clear()
+        buckets.ask_remote("gs://facerep/dvc", settings)
+        assert bucket.faulted.is_set()
+
+
+def test_who_waits_no_longer_gets_the_last_trouble() -> None:
+    """A question that hangs is left alone, one whose trouble does not pass is not asked twice."""
+    asked = []
+
+    def question() -> None:
+        asked.append(1)
+        raise ValueError("no such thing")
+
+    with pytest.raises(TimeoutError, match=r"^no answer within 0\.1 s$"):
+        buckets.within(0.1, threading.Event().wait)
+    with pytest.raises(ValueError, match="no such thing"):
+        buckets.within(5, question)
+    assert len(asked) == 1
+    with pytest.raises(ValueError, match="no such thing"):
+        buckets.within(2, question, passing=lambda error: True)
+    assert len(asked) == 3
+    assert buckets.within(5, lambda: 7) == 7
