@@ -82,8 +82,10 @@ def transfer(command: str, name: str | None, more: list[str], remote: Remote) ->
     named = ["-r", name] if name else []
     runs = [option for option in more if option == "--run-cache"]
     failed, said = _run(["facerep.candid_dvc", command, *named, *more], remote)
-    wrong = sorted({f"{a}{b}" for line in said for a, b in DAMAGED.findall(line)})
-    wrong += sorted({oid for line in said for oid in WANTING.findall(line)} - {*wrong})
+    wrong: list[str] = []
+    if command != "push":  # DVC throws away what came damaged, and calls a fetch a success all the same
+        wrong = sorted({f"{a}{b}" for line in said for a, b in DAMAGED.findall(line)})
+        wrong += sorted({oid for line in said for oid in WANTING.findall(line)} - {*wrong})
     if command == "push" and failed is None and look_over(remote, bool(runs)):
         failed, _ = _run(["facerep.mending", *named, *runs], remote)
     if failed is None and not wrong:
