@@ -1,5 +1,6 @@
 """What the tests of the remote share: a repository that is made and pushed once, copied for each test, and our command."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -94,6 +95,12 @@ def remote(repo: Path, *command: str, env: dict[str, str] | None = None) -> tupl
         assert time.monotonic() - start < WITHIN
     assert "Traceback" not in done.stdout
     return done.returncode, done.stdout.strip()
+
+
+def object_of(file: Path) -> str:
+    """The name in the bucket of a file's object, as DVC gives it."""
+    digest = hashlib.md5(file.read_bytes()).hexdigest()
+    return f"dvc/files/md5/{digest[:2]}/{digest[2:]}"
 
 
 def assert_sentence(answer: tuple[int, str], *words: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from facerep.mending import find_remote, look, mend
 from tests.faulty_bucket import Bucket, faulty_bucket
 from tests.remotes import (
     GCSFS,
@@ -16,6 +17,8 @@ from tests.remotes import (
     assert_sentence,
     cloned,
     commit,
+    copied,
+    object_of,
     point_at,
     pulled,
     pushed,
@@ -63,14 +66,8 @@ def params(factor: int, plus: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    folder = tmp_path_factory.mktemp("template")
-    return pushed(repository(folder / "repo", files=3), folder / "bucket")
-
-
-@pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A pipeline of two stages that has run with factor 2, not pushed; its runs are counted in RUNS."""
+    """A pipeline of two stages that has run with factor 2, and a bucket with all of it."""
     folder = tmp_path_factory.mktemp("chain")
     repo = repository(folder / "repo", files=3)
     for name, text in (("work.py", WORK), ("dvc.yaml", PIPELINE), ("params.yaml", params(2, 0))):
@@ -78,78 +75,70 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Place:
     sh("dvc", "repro", "-q", cwd=repo, env={"RUNS": str(folder / "runs")})
     assert (folder / "runs").read_text() == "multiply 2 0\nadd 2 0\n"
     commit(repo)
-    (folder / "bucket").mkdir()
-    return Place(repo, folder / "bucket")
+    return pushed(repo, folder / "bucket")
 
 
 @pytest.fixture
-def place(template: Place, tmp_path: Path) -> Place:
-    return template.copied(tmp_path)
+def repo(chain: Place, tmp_path: Path) -> Path:
+    return copied(chain.repo, tmp_path / "repo")
 
 
 @pytest.fixture
-def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
-    """The bucket of the test's place; the repository there means it."""
-    place = request.getfixturevalue("pipeline" if "pipeline" in request.fixturenames else "place")
-    with faulty_bucket(place.bucket) as running:
-        point_at(place.repo, running)
+def bucket(chain: Place, repo: Path, tmp_path: Path) -> Iterator[Bucket]:
+    """All of `repo` is in it."""
+    with faulty_bucket(copied(chain.bucket, tmp_path / "bucket")) as running:
+        point_at(repo, running)
         yield running
 
 
 @pytest.fixture
-def pipeline(chain: Place, tmp_path: Path) -> Place:
-    return chain.copied(tmp_path)
+def empty(repo: Path, tmp_path: Path) -> Iterator[Bucket]:
+    """Nothing of `repo` is in it yet."""
+    (tmp_path / "empty").mkdir()
+    with faulty_bucket(tmp_path / "empty") as running:
+        point_at(repo, running)
+        yield running
 
 
-def test_push_and_pull(pipeline: Place, bucket: Bucket, tmp_path: Path) -> None:
-    assert not bucket.objects()
-    code, said = remote(pipeline.repo, "push")
-    assert (code, said) == (0, "10 files pushed")  # 3, 3 and their two lists, single, total
-    assert len(bucket.objects()) == 10
-    assert_same(pipeline.repo, pulled(cloned(pipeline.repo, tmp_path / "clone", bucket)))
+def test_push_and_pull(repo: Path, empty: Bucket, tmp_path: Path) -> None:
+    assert not empty.objects()
+    assert remote(repo, "push") == (0, "10 files pushed")  # 3, 3 and their two lists, single, total
+    assert len(empty.objects()) == 10
+    assert_same(repo, pulled(cloned(repo, tmp_path / "clone", empty)))
 
 
-def test_what_is_there_is_in_sync(place: Place, bucket: Bucket) -> None:
-    assert "in sync" in sh("dvc", "status", "-c", cwd=place.repo, env=GCSFS)
-    (place.repo / "single").write_bytes(b"new")
-    sh("dvc", "add", "-q", "single", cwd=place.repo)
-    said = sh("dvc", "status", "-c", cwd=place.repo, env=GCSFS)
+def test_status_and_check(repo: Path, bucket: Bucket) -> None:
+    assert remote(repo, "check") == (0, "The remote answers.")
+    bucket.objects()[object_of(repo / "single")].unlink()
+    said = sh("dvc", "status", "-c", cwd=repo, env=GCSFS)
     assert "new:" in said and "single" in said and "data" not in said
-    assert remote(place.repo, "check") == (0, "The remote answers.")
 
 
-def test_fetch_fills_the_cache_alone(place: Place, bucket: Bucket, tmp_path: Path) -> None:
+def test_fetch_fills_the_cache_alone(repo: Path, bucket: Bucket, tmp_path: Path) -> None:
     """What it brought can be checked out when the server is gone."""
-    clone = cloned(place.repo, tmp_path / "clone", bucket)
-    assert remote(clone, "fetch") == (0, "5 files fetched")
+    clone = cloned(repo, tmp_path / "clone", bucket)
+    assert remote(clone, "fetch") == (0, "10 files fetched")
     assert not (clone / "data").exists() and not (clone / "single").exists()
     bucket.kill()
     sh("dvc", "checkout", "-q", cwd=clone)
-    assert_same(place.repo, clone)
+    assert_same(repo, clone)
 
 
 def test_gc_deletes_from_the_bucket_what_the_workspace_does_not_need(
-    place: Place, bucket: Bucket, tmp_path: Path
+    repo: Path, bucket: Bucket, tmp_path: Path
 ) -> None:
     old = set(bucket.objects())
-    (place.repo / "data" / "00").unlink()
-    sh("dvc", "add", "-q", "data", cwd=place.repo)
-    commit(place.repo)
-    sh("dvc", "push", "-q", cwd=place.repo, env=GCSFS)
-    assert set(bucket.objects()) > old
-    sh("dvc", "gc", "-q", "-w", "-c", "-f", cwd=place.repo, env=GCSFS)
-    left = set(bucket.objects())
-    assert len(old - left) == 2, "the file and the list of three are gone"
-    assert len(left) == 4
-    clone = cloned(place.repo, tmp_path / "clone", bucket)
+    (repo / "single.dvc").unlink()
+    commit(repo)
+    sh("dvc", "gc", "-q", "-w", "-c", "-f", cwd=repo, env=GCSFS)
+    assert old - set(bucket.objects()) == {object_of(repo / "single")}
+    clone = cloned(repo, tmp_path / "clone", bucket)
     sh("dvc", "pull", "-q", cwd=clone, env=GCSFS)
-    assert_same(place.repo, clone)
+    assert contents(clone / "data", clone / "many") == contents(repo / "data", repo / "many")
 
 
-def test_an_experiment_travels_by_git_and_its_data_by_the_bucket(
-    pipeline: Place, bucket: Bucket, tmp_path: Path
-) -> None:
-    runs, repo = tmp_path / "runs", pipeline.repo
+def test_an_experiment_travels_by_git_and_its_data_by_the_bucket(repo: Path, empty: Bucket, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
     env = GCSFS | {"RUNS": str(runs)}
     sh("git", "init", "-q", "--bare", "-b", "main", str(tmp_path / "bare.git"), cwd=tmp_path)
     sh("git", "remote", "add", "origin", str(tmp_path / "bare.git"), cwd=repo)
@@ -159,9 +148,9 @@ def test_an_experiment_travels_by_git_and_its_data_by_the_bucket(
     sh("dvc", "exp", "push", "origin", "thrice", cwd=repo, env=env)
     made = contents(repo / "many")
 
-    clone = cloned(tmp_path / "bare.git", tmp_path / "clone", bucket)
+    clone = cloned(tmp_path / "bare.git", tmp_path / "clone", empty)
     sh("dvc", "exp", "pull", "origin", "thrice", cwd=clone, env=env)
-    bucket.kill()  # all of it has come
+    empty.kill()  # all of it has come
     sh("dvc", "exp", "apply", "-q", "thrice", cwd=clone, env=env)
     assert contents(clone / "many") == made
     assert (clone / "score.json").read_text() == '{"total": 9000}'
@@ -169,12 +158,12 @@ def test_an_experiment_travels_by_git_and_its_data_by_the_bucket(
 
 
 def test_repro_in_a_fresh_clone_fetches_and_runs_what_is_needed_alone(
-    pipeline: Place, bucket: Bucket, tmp_path: Path
+    repo: Path, empty: Bucket, tmp_path: Path
 ) -> None:
     """`data` is not even in the bucket."""
-    sh("dvc", "push", "-q", "multiply", cwd=pipeline.repo, env=GCSFS)
+    sh("dvc", "push", "-q", "multiply", cwd=repo, env=GCSFS)
     runs = tmp_path / "runs"
-    clone = cloned(pipeline.repo, tmp_path / "clone", bucket)
+    clone = cloned(repo, tmp_path / "clone", empty)
     env = GCSFS | {"RUNS": str(runs)}
     said = sh("dvc", "repro", "--pull", "--allow-missing", cwd=clone, env=env)
     assert "Running stage" not in said and not runs.exists()
@@ -182,20 +171,35 @@ def test_repro_in_a_fresh_clone_fetches_and_runs_what_is_needed_alone(
     (clone / "params.yaml").write_text(params(2, 5))
     sh("dvc", "repro", "--pull", "--allow-missing", cwd=clone, env=env)
     assert runs.read_text() == "add 2 5\n"
-    assert contents(clone / "many") == contents(pipeline.repo / "many")
+    assert contents(clone / "many") == contents(repo / "many")
     assert (clone / "total").read_text() == "6005"
     assert not (clone / "data").exists()
 
 
-@pytest.mark.parametrize("by", ["pull", pytest.param("fetch", marks=pytest.mark.slow)])
-def test_two_clones_share_the_run_cache(by: str, pipeline: Place, bucket: Bucket, tmp_path: Path) -> None:
+def test_the_run_cache_comes_with_what_its_runs_have_made(
+    repo: Path, empty: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC alone leaves out what git keeps. Without the run cache nobody asks for it."""
+    sh("dvc", "push", "-q", "--run-cache", cwd=repo, env=GCSFS)
+    monkeypatch.chdir(repo)
+    ours = find_remote(None)
+    assert look(ours) == []
+    metric = object_of(repo / "score.json")
+    assert metric not in empty.objects()
+    assert mend(ours, runs=True) == ([metric.removeprefix("dvc/files/md5/").replace("/", "")], [])
+    assert empty.objects()[metric].read_bytes() == (repo / "score.json").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["pull", "fetch"])
+def test_two_clones_share_the_run_cache(by: str, repo: Path, empty: Bucket, tmp_path: Path) -> None:
     """The first runs something and goes back; the second, with the same params, runs nothing.
 
     DVC alone would leave score.json out of the bucket, and all outputs but the workspace's, and run again.
     """
-    runs, repo = tmp_path / "runs", pipeline.repo
+    runs = tmp_path / "runs"
     env = GCSFS | {"RUNS": str(runs)}
-    clone = cloned(repo, tmp_path / "clone", bucket)
+    clone = cloned(repo, tmp_path / "clone", empty)
     (repo / "params.yaml").write_text(params(5, 0))
     sh("dvc", "repro", "-q", cwd=repo, env=env)
     counted = runs.read_text()
@@ -216,8 +220,8 @@ def test_two_clones_share_the_run_cache(by: str, pipeline: Place, bucket: Bucket
     assert runs.read_text() == counted + "add 5 0\n", "the count sees what runs"
 
 
-def test_a_remote_that_is_not_configured_is_a_sentence(place: Place) -> None:
+def test_a_remote_that_is_not_configured_is_a_sentence(repo: Path) -> None:
     said = "push: remote 'other' is not configured (there are: storage); see `dvc remote list`."
-    answer = remote(place.repo, "push", "-r", "other")
+    answer = remote(repo, "push", "-r", "other")
     assert_sentence(answer)
     assert answer[1] == said
