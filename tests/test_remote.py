@@ -137,6 +137,7 @@ def test_gc_deletes_from_the_bucket_what_the_workspace_does_not_need(
     assert contents(clone / "data", clone / "many") == contents(repo / "data", repo / "many")
 
 
+@pytest.mark.slow
 def test_an_experiment_travels_by_git_and_its_data_by_the_bucket(repo: Path, empty: Bucket, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     env = GCSFS | {"RUNS": str(runs)}
