@@ -23,26 +23,18 @@ def server_binary() -> Path:
 
 
 @contextmanager
-def running_server(bucket: str) -> Iterator[str]:
-    """Start a server with one empty bucket, give its address, stop it."""
+def running_server(bucket: str, folder: Path | None = None) -> Iterator[str]:
+    """Start a server with one empty bucket, in memory or in a folder, give its address, stop it."""
     binary = server_binary()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    arguments = [
-        "-scheme",
-        "http",
-        "-backend",
-        "memory",
-        "-host",
-        "127.0.0.1",
-        "-port",
-        str(port),
-        "-external-url",
-        address,
-    ]
-    server = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    backend = ["filesystem", "-filesystem-root", str(folder)] if folder else ["memory"]
+    arguments = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-external-url", address]
+    server = subprocess.Popen(
+        [binary, *arguments, "-backend", *backend], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         create_bucket(address, bucket)
         yield address

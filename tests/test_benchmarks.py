@@ -18,7 +18,7 @@ import pytest
 from benchmarks.variants import Done, Here, Variant, Work, interleaved, measure, timed
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers", "crop", "scale", "detectors")
+SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers", "crop", "scale", "detectors", "remote")
 TINY = {
     "train_step": "--grayscale atto:32:2 --rotated atto:32:4",
     "loader": "--case atto:32:4 --photographs 20 --distinct 4 --workers 0 1",
@@ -27,6 +27,7 @@ TINY = {
     "crop": "--photographs 12 --sides 48",
     "scale": "--photographs 60 120 --distinct 4 --index 2000",
     "detectors": "--photographs 2 --copies 1 --drawn 4",
+    "remote": "--photographs 12",
 }
 RATIOS = {
     "train_step": {
@@ -44,6 +45,7 @@ RATIOS = {
     "crop": {"48_vs_plain", "48_vs_bare"},
     "scale": {"time_each", "peak"},
     "detectors": {f"{name}_vs_dlib" for name in ("centerface", "centerface_160", "blazeface_short", "blazeface_full")},
+    "remote": {"add", "push", "pull"},
 }
 PEERS = ("timm", "lightly", "centerface", "blazeface")
 QUICK = ["--threads", "1", "--repeats", "1", "--seconds", "0"]

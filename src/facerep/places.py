@@ -1,17 +1,18 @@
 """Where files appear whole or not at all: a folder of this machine, or a bucket, which outlives the machine."""
 
-import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import fsspec
 
+from facerep.buckets import quiet_gcsfs, why, within
 from facerep.errors import FacerepError
 from facerep.files import disk_full_named
 
@@ -74,8 +75,7 @@ class Bucket:
     def names(self) -> list[str]:
         """Of every file, as it is now. A bucket that does not exist is an error, an empty one is not."""
         with self._failure_named():
-            system, root = self._opened()
-            return [path.removeprefix(f"{root}/") for path in _soon(system, "find", root)]
+            return within(LIMIT, self._find)
 
     def put(self, part: Path, name: str) -> None:
         """Upload the local file `part` and delete it."""
@@ -101,21 +101,23 @@ class Bucket:
         """Delete these files, as far as they are there, and what killed processes left on this machine."""
         with self._failure_named():
             system, root = self._opened()
-            for name in names:
+            for path in (f"{root}/{name}" for name in names):
                 with suppress(FileNotFoundError):
-                    _soon(system, "rm_file", f"{root}/{name}")
+                    within(LIMIT, partial(system.rm_file, path))
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def clear(self) -> None:
         """Delete every file."""
         self.delete(set(self.names()))
 
+    def _find(self) -> list[str]:
+        system, root = self._opened()
+        return [path.removeprefix(f"{root}/") for path in system.find(root)]
+
     def _opened(self) -> tuple[Any, str]:
         """The file system, which has forgotten what it had listed, and the path of `url` there."""
         if self.url.startswith(("gs://", "gcs://")):
-            # else gcsfs asks each bucket by gRPC whether it is hierarchical: a minute without an answer
-            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-            logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # no traceback for each of its own tries
+            quiet_gcsfs()
             system, root = fsspec.core.url_to_fs(self.url, requests_timeout=_TIMEOUT)
         else:
             system, root = fsspec.core.url_to_fs(self.url)
@@ -131,21 +133,6 @@ class Bucket:
             raise
         except Exception as error:
             raise FacerepError(
-                f"{self.url}: the states of training cannot be kept there: {_why(error)}; check bucket, credentials and "
+                f"{self.url}: the states of training cannot be kept there: {why(error)}; check bucket, credentials and "
                 "network, or name a folder in the environment variable FACEREP_SCRATCH."
             ) from error
-
-
-def _soon(system: Any, method: str, path: str) -> Any:
-    """A short question to the far side. A client that is asynchronous inside can be stopped after LIMIT seconds."""
-    if system.async_impl:
-        return fsspec.asyn.sync(system.loop, getattr(system, f"_{method}"), path, timeout=LIMIT)
-    return getattr(system, method)(path)
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such bucket or object"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {LIMIT} s"
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -5,31 +5,33 @@
 
 DVC is asked to do the work, and does it as ever: what has been transferred is kept, and the same command goes on. Around it
 the bucket is asked one question with a time limit, before, and again whenever DVC seems to wait: DVC itself tries for
-minutes and ends in a traceback.
+minutes and ends in a traceback. After a push the bucket's objects are held against their names, and what is wrong or
+wanting is uploaded, with --run-cache also what the runs have made.
 """
 
 import argparse
-import os
+import re
 import subprocess
 import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import psutil
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
 
+from facerep.buckets import PATIENCE, ask_remote, quiet_gcsfs, why, within
 from facerep.errors import FacerepError
+from facerep.mending import Remote, find_remote, look, shown
 
-PATIENCE = 12.0  # seconds that the bucket may take to answer one question
 IDLE = 6.0  # seconds without work after which DVC seems to wait, and the bucket is asked again
-DAMAGED = (
-    " Should it fail once more, an object in the bucket is damaged: `dvc pull -v` calls it corrupted; delete it there, and "
-    "push again from a repository that has it."
+WRONG = "damaged or wanting in the bucket"
+MEND = (
+    "run `python -m facerep.remote push` in a repository that has it whole, then this again; should it come damaged once "
+    "more, delete it in the bucket before that push"
 )
+DAMAGED = re.compile(r"corrupted cache file '.*\W([0-9a-f]{2})\W([0-9a-f]{30}(?:\.dir)?)'")
+WANTING = re.compile(r"failed to transfer '([0-9a-f]{32}(?:\.dir)?)' - b/")  # a path alone: gcsfs's "not found"
 
 
 def main() -> None:
@@ -38,133 +40,83 @@ def main() -> None:
     parser.add_argument("command", choices=("check", "push", "pull", "fetch"))
     parser.add_argument("--remote", "-r", help="another than the default")
     options, more = parser.parse_known_args()
-    # else gcsfs waits a minute for a service that an emulator lacks; DVC, started from here, has it from here
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    quiet_gcsfs()  # in DVC too, which is started from here
     warnings.simplefilter("ignore")  # gcsfs's, that no project is named: none is needed
     try:
-        check(options.remote)
+        remote = find_remote(options.remote)
+        check(remote)
         if options.command == "check":
+            if wrong := look_over(remote):
+                raise FacerepError(f"{remote.url}: {WRONG}: {shown(wrong)}; {MEND}.")
             print("The remote answers.")
         else:
-            transfer(options.command, options.remote, more)
+            transfer(options.command, options.remote, more, remote)
     except FacerepError as error:
         sys.exit(f"{options.command}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"{options.command}: stopped by Ctrl-C; run the same command again, it goes on.")
 
 
-def check(remote: str | None = None) -> None:
+def check(remote: Remote) -> None:
     """Ask the remote for one listing. Raises FacerepError with what to do when it does not answer well.
 
     Remotes that are not in Google Cloud Storage are not asked.
     """
-    url, settings = _remote(remote)
-    if not url.startswith("gs://"):
-        return
-    bucket = url.removeprefix("gs://").partition("/")[0]
-    failed: list[BaseException] = []
-    done = threading.Event()
-
-    def ask() -> None:
-        try:
-            _list(bucket, settings)
-        except BaseException as error:
-            failed.append(error)
-        done.set()
-
-    threading.Thread(target=ask, daemon=True).start()  # a thread, since not every way to hang heeds a time limit
-    where = settings.get("endpointurl") or "Google Cloud Storage"
-    if not done.wait(PATIENCE):
-        raise FacerepError(
-            f"{url}: {where} does not answer within {PATIENCE:.0f} s; look after the network and run the same command again."
-        )
-    if failed:
-        raise FacerepError(_sentence(url, bucket, where, failed[0])) from None
+    if remote.in_google_cloud:
+        ask_remote(remote.url, remote.settings)
 
 
-def _remote(name: str | None) -> tuple[str, dict[str, Any]]:
-    """URL and settings of a remote, as DVC's configuration has them."""
+def look_over(remote: Remote, runs: bool = False) -> list[str]:
+    """The names of what is wrong or wanting in the bucket; none, and a line on stderr, where its listing takes too long."""
+    if not remote.in_google_cloud:
+        return []
     try:
-        with Repo() as repo:
-            name = name or repo.config["core"].get("remote")
-            if name is None:
-                raise FacerepError(
-                    "no default remote; set one with `dvc remote add --default storage gs://<bucket>/<prefix>`."
-                )
-            if name not in repo.config["remote"]:
-                known = ", ".join(sorted(repo.config["remote"])) or "none"
-                raise FacerepError(f"remote {name!r} is not configured (there are: {known}); see `dvc remote list`.")
-            settings = dict(repo.config["remote"][name])
-    except DvcException as error:
-        raise FacerepError(f"{error}.") from None
-    return str(settings["url"]), settings
+        return within(PATIENCE, lambda: look(remote, runs))
+    except Exception as error:
+        print(f"The bucket's objects were not held against their names ({why(error)}).", file=sys.stderr)
+        return []
 
 
-def _list(bucket: str, settings: dict[str, Any]) -> None:
-    """One question."""
-    import gcsfs  # type: ignore[import-untyped]
-
-    token = "anon" if settings.get("allow_anonymous_login") else settings.get("credentialpath")
-    if token not in (None, "anon") and not Path(str(token)).is_file():
-        raise FileNotFoundError(f"credentials:{token}")
-    fs = gcsfs.GCSFileSystem(
-        token=token,
-        project=settings.get("projectname"),
-        endpoint_url=settings.get("endpointurl"),
-        skip_instance_cache=True,
-    )
-    fs.call("GET", "b/{}/o", bucket, maxResults=1, json_out=True)
-
-
-def _sentence(url: str, bucket: str, where: str, error: BaseException) -> str:
-    """What went wrong and what to do about it."""
-    kind, text = type(error).__name__, " ".join(str(error).split())
-    code = str(getattr(error, "code", ""))
-    again = "and run the same command again; what has been transferred is kept"
-    if text.startswith("credentials:"):
-        file = text.removeprefix("credentials:")
-        return f"{url}: the credentials file {file} is not there; correct credentialpath with `dvc remote modify`."
-    if (
-        kind in ("DefaultCredentialsError", "RefreshError")
-        or code == "401"
-        or "Anonymous caller" in text
-        or "Invalid Credentials" in text
-    ):
-        return f"{url}: no credentials that hold, or they have expired; run `gcloud auth application-default login` {again}."
-    if isinstance(error, FileNotFoundError) or code == "404":
-        return (
-            f"{url}: there is no bucket {bucket} at {where}; create it with `gcloud storage buckets create "
-            f"gs://{bucket}`, or name another with `dvc remote modify storage url`."
-        )
-    if code == "403" or isinstance(error, PermissionError):
-        return f"{url}: these credentials may not read the bucket; ask for the role Storage Object User on {bucket} {again}."
-    if code in ("429", "500", "502", "503", "504") or "429" in text or "503" in text:
-        return f"{url}: {where} is busy or out of order ({text[:80]}); wait a minute {again}."
-    return f"{url}: {where} cannot be reached ({text[:120] or kind}); look after the network {again}."
-
-
-def transfer(command: str, remote: str | None, more: list[str]) -> None:
+def transfer(command: str, name: str | None, more: list[str], remote: Remote) -> None:
     """Have DVC push, pull or fetch. Raises FacerepError when it fails, or when the bucket stops answering on the way."""
-    line = [sys.executable, "-m", "dvc", command, *(["-r", remote] if remote else []), *more]
-    dvc = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-    said: list[str] = []
-    reader = threading.Thread(target=_relay, args=(dvc.stderr, said), daemon=True)
-    reader.start()
-    try:
-        _watch(dvc, remote)
-    except BaseException:
-        _end(dvc)
-        raise
-    reader.join(5)
-    if dvc.returncode == 0:
+    named = ["-r", name] if name else []
+    runs = [option for option in more if option == "--run-cache"]
+    failed, said = _run(["facerep.candid_dvc", command, *named, *more], remote)
+    wrong: list[str] = []
+    if command != "push":  # DVC throws away what came damaged, and calls a fetch a success all the same
+        wrong = sorted({f"{a}{b}" for line in said for a, b in DAMAGED.findall(line)})
+        wrong += sorted({oid for line in said for oid in WANTING.findall(line)} - {*wrong})
+    if command == "push" and failed is None and look_over(remote, bool(runs)):
+        failed, _ = _run(["facerep.mending", *named, *runs], remote)
+    if failed is None and not wrong:
         return
     check(remote)
-    errors = [text.removeprefix("ERROR: ").strip() for text in said if text.startswith("ERROR: ")]
-    why = errors[0].removeprefix("unexpected error - ")[:300].rstrip(":. ") if errors else f"exit code {dvc.returncode}"
-    damaged = "" if command == "push" else DAMAGED
+    if wrong:
+        raise FacerepError(f"{remote.url}: {WRONG}: {shown(wrong)}; {MEND}.")
+    mend = "" if command == "push" else f" Should it fail once more, something is {WRONG}: {MEND}."
     raise FacerepError(
-        f"dvc {command} failed ({why}); run the same command again, what has been transferred is kept.{damaged}"
+        f"dvc {command} failed ({failed}); run the same command again, what has been transferred is kept.{mend}"
     )
+
+
+def _run(module: list[str], remote: Remote) -> tuple[str | None, list[str]]:
+    """Run a Python module under watch: what it said went wrong (None when nothing), and all that it said on stderr."""
+    process = subprocess.Popen([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
+    said: list[str] = []
+    reader = threading.Thread(target=_relay, args=(process.stderr, said), daemon=True)
+    reader.start()
+    try:
+        _watch(process, remote)
+    except BaseException:
+        _end(process)
+        raise
+    reader.join(5)
+    if process.returncode == 0:
+        return None, said
+    errors = [text.removeprefix("ERROR: ").strip() for text in said if text.startswith("ERROR: ")]
+    if not errors:
+        return f"exit code {process.returncode}", said
+    return errors[0].removeprefix("unexpected error - ")[:300].rstrip(":. "), said
 
 
 def _relay(lines: Any, said: list[str]) -> None:
@@ -177,7 +129,7 @@ def _relay(lines: Any, said: list[str]) -> None:
             sys.stderr.flush()
 
 
-def _watch(dvc: "subprocess.Popen[str]", remote: str | None) -> None:
+def _watch(dvc: "subprocess.Popen[str]", remote: Remote) -> None:
     """Wait for DVC to end; whenever it has done nothing for IDLE seconds ask the bucket what is wrong."""
     worked, since = _work(dvc), time.monotonic()
     idle_times = 0
