@@ -1,9 +1,9 @@
 """From an archive of photographs to square faces: facerep's crop against the plain way, and against libjpeg-turbo alone.
 
 The plain way is one process that does what a tutorial does: torchvision reads a file, cuts its middle, resizes it, makes it
-float and saves it as a JPEG of its own. Bare is libjpeg-turbo on all cores: decode, torch's resize, encode, and nothing
-kept. facerep reads the tar, cuts on all cores, hashes, measures sharpness and writes shards with their index; its start
-(processes, torch) is left out by taking the difference between many photographs and few.
+float and saves it as a JPEG of its own. Bare is libjpeg-turbo on all cores: files read, decoded, torch's resize, encoded,
+and nothing kept. facerep reads the tar, cuts on all cores, hashes, measures sharpness and writes shards with their index;
+its start (processes, torch) is left out by taking the difference between many photographs and few.
 
 Photographs: an archive of LFW where one is given or FACEREP_MIRROR has one, as they are (250 px) and enlarged to 500 px;
 else faces that facerep draws.
@@ -90,17 +90,18 @@ def _measured(folder: Path, photos: list[bytes], repeats: int, threads: int) -> 
     settings = settings.model_copy(update={"method": "center", "size": SIZE, "quality": QUALITY, "oversample": None})
     files = folder / "files"
     files.mkdir(exist_ok=True)
-    for place, photo in enumerate(photos):
-        (files / f"{place:06d}.jpg").write_bytes(photo)
+    paths = [files / f"{place:06d}.jpg" for place in range(len(photos))]
+    for path, photo in zip(paths, photos, strict=True):
+        path.write_bytes(photo)
     few, many = (write_tar(folder / f"{n}.tar", photos[:n], 50) for n in (min(FEW, len(photos) // 2), len(photos)))
     rates: dict[str, list[float]] = {"plain": [], "bare": [], "facerep": []}
     with ProcessPoolExecutor(threads, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(bare, [photos[:2]] * threads))  # its start is left out too
+        list(pool.map(bare, [paths[:2]] * threads))  # its start is left out too
         _cut(settings, few, folder / "out", threads)  # starts the server that workers are forked from, once
         for repeat in range(repeats):
             rates["plain"].append(_rate(lambda: plain(files, folder / "plain"), len(photos)))
             rates["bare"].append(
-                _rate(lambda: list(pool.map(bare, (photos[n::threads] for n in range(threads)))), len(photos))
+                _rate(lambda: list(pool.map(bare, (paths[n::threads] for n in range(threads)))), len(photos))
             )
             seconds = [_cut(settings, tar, folder / f"out-{repeat}", threads) for tar in (few, many)]
             rates["facerep"].append((len(photos) - min(FEW, len(photos) // 2)) / max(1e-9, seconds[1] - seconds[0]))
@@ -135,12 +136,12 @@ def plain(files: Path, out: Path) -> None:
         save_image(image.float() / 255, out / path.name)
 
 
-def bare(photos: list[bytes]) -> int:
+def bare(paths: list[Path]) -> int:
     """Decode, resize, encode."""
     torch.set_num_threads(1)
     size = 0
-    for photo in photos:
-        pixels = simplejpeg.decode_jpeg(photo, "RGB")
+    for path in paths:
+        pixels = simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
         side = min(pixels.shape[:2])
         square = cut_square(pixels, ((pixels.shape[1] - side) // 2, (pixels.shape[0] - side) // 2, side))
         size += len(simplejpeg.encode_jpeg(resize(square, SIZE, SIZE), QUALITY, "RGB", "444"))

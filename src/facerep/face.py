@@ -86,11 +86,10 @@ def sharpness(face: np.ndarray) -> float:
     """
     green = np.empty((face.shape[0] + 2, face.shape[1] + 2), np.int16)
     green[1:-1, 1:-1] = face[:, :, 1]
-    green[[0, -1]], green[:, [0, -1]] = green[[1, -2]], green[:, [1, -2]]  # the edges repeated; no corner is used
+    green[0], green[-1], green[:, 0], green[:, -1] = green[1], green[-2], green[:, 1], green[:, -2]  # edges repeated
     edges = green[:-2, 1:-1] + green[2:, 1:-1]
     edges += green[1:-1, :-2]
     edges += green[1:-1, 2:]
     edges -= green[1:-1, 1:-1] << 2
-    values = edges.ravel().astype(np.float64)  # whole numbers, of which all sums here are exact
-    squares, total = int(values @ values), int(values.sum())
-    return (edges.size * squares - total**2) / edges.size**2
+    values = edges.ravel().astype(np.float64)  # whole numbers, whose squares' sum is exact
+    return float(values @ values) / values.size  # their mean is zero: what is added to one pixel, its neighbour loses
