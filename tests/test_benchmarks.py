@@ -94,6 +94,7 @@ def test_a_script_runs_by_its_path(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_roofline_runs_to_the_end(capsys: pytest.CaptureFixture[str], fresh_accelerate: Callable[[], None]) -> None:
     main_of("roofline")([*QUICK, "--grayscale", "--rotated", "atto:32:4"])
     ratios = closing_line(capsys.readouterr().out, "roofline")["ratios"]

@@ -238,6 +238,7 @@ def test_two_processes_train_the_same_and_the_first_alone_writes(launcher: str, 
     assert not written, "nothing half-written is left"
 
 
+@pytest.mark.slow
 def test_a_relative_mirror_is_found_from_an_experiments_temporary_copy_too(repository: Path) -> None:
     sh("git", "checkout", "-q", ".", cwd=repository)
     sh("dvc", "checkout", "-q", cwd=repository)
@@ -282,6 +283,7 @@ def bucket(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 def test_the_remote_gives_every_byte_back(repository: Path, bucket: str, tmp_path: Path) -> None:
     env = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
     outputs = [repository / "data", repository / "models"]

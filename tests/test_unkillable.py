@@ -125,6 +125,7 @@ def killed(run: Run, _: psutil.Process) -> None:
     run.kill()
 
 
+@pytest.mark.slow
 def test_kill_9_leaves_a_state(disturbed: Path) -> None:
     stopped(disturbed, "pretrain", killed)
 
@@ -216,6 +217,7 @@ def test_a_damaged_state_is_told_and_the_one_before_it_is_used(disturbed: Path) 
     assert goes_on(output, "pretrain", position(older.name))
 
 
+@pytest.mark.slow
 def test_after_all_that_the_run_ends_with_the_same_bits(disturbed: Path, undisturbed: dict[str, bytes]) -> None:
     """With a state of fine-tuning that has lost its end."""
     while len(states(disturbed, "finetune")) < 2:

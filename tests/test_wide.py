@@ -114,23 +114,20 @@ class Launch:
         self.process.wait()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def launched(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Launch]]:
-    """Both launchers at once: it is the imports that take long."""
-    folder = tmp_path_factory.mktemp("wide")
-    copied = json.loads(json.dumps(JOBS))
-    launches = {
-        "torchrun": Launch(TORCHRUN, folder / "torchrun", data_folder, copied),
-        "accelerate": Launch(
-            ACCELERATE,
-            folder / "accelerate",
-            data_folder,
-            {"even": {"settings": EXTRAS}, "stopped": LONG},
-        ),
-    }
-    yield launches
-    for launch in launches.values():
-        launch.end()
+@pytest.fixture(scope="module")
+def torchrun(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    yield from running(Launch(TORCHRUN, tmp_path_factory.mktemp("torchrun"), data_folder, json.loads(json.dumps(JOBS))))
+
+
+@pytest.fixture(scope="module")
+def accelerate(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    jobs = {"even": {"settings": EXTRAS}, "stopped": json.loads(json.dumps(LONG))}
+    yield from running(Launch(ACCELERATE, tmp_path_factory.mktemp("accelerate"), data_folder, jobs))
+
+
+def running(launch: Launch) -> Iterator[Launch]:
+    yield launch
+    launch.end()
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +148,6 @@ def pairs(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     launch.process.wait()
 
 
-@pytest.fixture
-def torchrun(launched: dict[str, Launch]) -> Launch:
-    return launched["torchrun"]
-
-
 def alone(job: dict[str, Any], place: Path) -> dict[str, Any]:
     """What comes of a job in one process, this one."""
     fresh_state()
@@ -172,22 +164,23 @@ def assert_near(got: dict[str, Any], expected: dict[str, Any]) -> None:
         assert row == pytest.approx(by_one, rel=1e-4)
 
 
-def test_accelerate_launch_gives_what_torchrun_gives(launched: dict[str, Launch]) -> None:
-    for ours, theirs in zip(launched["accelerate"].told("even"), launched["torchrun"].told("even"), strict=True):
+@pytest.mark.slow
+def test_accelerate_launch_gives_what_torchrun_gives(accelerate: Launch, torchrun: Launch) -> None:
+    for ours, theirs in zip(accelerate.told("even"), torchrun.told("even"), strict=True):
         for what in ("history", "best_epoch", "digest", "trained"):
             assert ours[what] == theirs[what]
 
 
+@pytest.mark.slow
 def test_a_launcher_that_is_told_to_stop_ends_with_the_sentence_and_the_run_goes_on(
-    launched: dict[str, Launch], tmp_path: Path
+    accelerate: Launch, tmp_path: Path
 ) -> None:
-    launch = launched["accelerate"]
-    job = launch.jobs["stopped"]
+    job = accelerate.jobs["stopped"]
     scratch = Path(job["place"]) / "scratch"
-    launch.told("even")
-    wait_for(lambda: list(scratch.glob("state-*")), launch.process)
-    launch.process.send_signal(signal.SIGTERM)
-    assert launch.exit() != 0
+    accelerate.told("even")
+    wait_for(lambda: list(scratch.glob("state-*")), accelerate.process)
+    accelerate.process.send_signal(signal.SIGTERM)
+    assert accelerate.exit() != 0
     state = Store("finetune-0", Folder(scratch)).load()
     assert state is not None
     epoch, step = state["epoch"], state["step"]
@@ -195,7 +188,7 @@ def test_a_launcher_that_is_told_to_stop_ends_with_the_sentence_and_the_run_goes
     assert (
         f"finetune: stopped by SIGTERM in epoch {epoch + 1}, after {step} of 4 steps; the state is saved: run the same "
         "command again to go on.\n"
-    ) in launch.said()
+    ) in accelerate.said()
     again, expected = alone(job, Path(job["place"])), alone(job, tmp_path)
     assert again["trained"] == expected["trained"][4 * epoch + step :]
     assert_near(again, expected)
@@ -283,6 +276,7 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(torchrun: 
     assert_near(again, expected)
 
 
+@pytest.mark.slow
 def test_a_split_that_is_too_small_for_all_processes_is_scored_by_some(pairs: Launch, tmp_path: Path) -> None:
     """One face to choose by, and many epochs: the processes ask each other equally often all the same."""
     expected = alone(pairs.jobs["small split 0"], tmp_path)
@@ -290,6 +284,7 @@ def test_a_split_that_is_too_small_for_all_processes_is_scored_by_some(pairs: La
         assert_near(told, expected)
 
 
+@pytest.mark.slow
 def test_processes_of_different_runs_whose_networks_differ_say_so_too(pairs: Launch) -> None:
     for told in pairs.told_by_pair("other model"):
         assert told["error"].startswith("FacerepError: the processes do not agree")

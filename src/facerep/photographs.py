@@ -77,6 +77,7 @@ class Candidates:
         self.limit = limit
         self._count = 0
         self._largest_first: dict[str, list[int]] = {}  # of each identity a heap of the negated hashes
+        self._largest: dict[str, int] = {}  # of each identity, once all have been offered
 
     def __len__(self) -> int:
         return self._count
@@ -93,12 +94,14 @@ class Candidates:
         else:
             heappushpop(heap, -key_hash(key))
 
+    def close(self) -> None:
+        """All have been offered: of each identity the largest hash is enough from now on."""
+        self._largest = {identity: -heap[0] for identity, heap in self._largest_first.items()}
+        self._largest_first.clear()
+
     def __contains__(self, key: str) -> bool:
         """Whether the photograph is among the chosen, once all have been offered."""
-        if self.limit is None:
-            return True
-        heap = self._largest_first[_identity_of(key)]
-        return key_hash(key) <= -heap[0]
+        return self.limit is None or key_hash(key) <= self._largest[_identity_of(key)]
 
 
 def _identity_of(key: str) -> str:
@@ -139,6 +142,7 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
         elif (split := boxes_split(path.name)) is not None:
             boxes.setdefault(split, {}).update(read_boxes(str(path), path.read_bytes()))
     bar.remove_task(task)
+    chosen.close()
     return FirstPass(boxes, count, chosen, dict(sorted(passed_over.items())))
 
 
