@@ -111,7 +111,8 @@ def send(study: Study) -> None:
                     repo.push(targets=DATA[:number], revs=[commit], workspace=False)
             # metrics, too, which git has: DVC takes a stage from its notes where it finds all that the stage wrote
             for objects in repo.stage_cache.get_used_objs(notes(repo, new.values(), None)).values():
-                repo.cloud.push(objects)
+                if repo.cloud.push(objects).failed:  # said, not raised
+                    raise FacerepError("the bucket did not take all; run the same command again, what it took is kept.")
             repo.stage_cache.push(None)
         dvc("exp", "push", "--quiet", "--no-cache", "--rev", "HEAD", "origin")
     say(f"{', '.join(new)}: at home.")

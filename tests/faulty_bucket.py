@@ -32,7 +32,7 @@ class Bucket:
     """The server `facerep` behind the proxy at `address`, which does `fault` to every connection.
 
     None: passes all on; "drop": breaks off after 100 kB in either direction; "stall": says nothing more; a number: answers
-    with that status, and with `said`.
+    with that status, and with `said`; "read only": answers 403 to whoever writes. `rate`: bytes a second of a connection.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,6 +41,7 @@ class Bucket:
         self.address = f"http://127.0.0.1:{self.proxy_port}"
         self.fault: str | int | None = None
         self.said = "busy"
+        self.rate: float | None = None
         self.faulted = threading.Event()
         self._armed: tuple[str | int, int] | None = None
         self._lock = threading.Lock()
@@ -127,7 +128,13 @@ class Bucket:
                 if self.fault == "drop" and passed > 100_000:
                     _break_off(source, target)
                     return
+                if self.fault == "read only" and data.startswith((b"POST", b"PUT")):
+                    source.sendall(refusal(403, self.said))
+                    _break_off(source, target)
+                    return
                 target.sendall(data)
+                if self.rate is not None:
+                    threading.Event().wait(len(data) / self.rate)
             target.shutdown(socket.SHUT_WR)
 
     def _count(self, passed: int) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from facerep.cropped import discard_cropped
 from facerep.errors import FacerepError
 from facerep.shards import read_index
 from tests.test_crop import archive, contents, encoded, picture, settings
+
+ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.usefixtures("own_scratch")
 CENTER: dict[str, Any] = {"method": "center", "max_unreadable": 0.05}
@@ -142,7 +145,29 @@ def test_other_settings_or_another_archive_start_afresh(crowd: Path, tmp_path: P
     crop(settings(**CENTER, max_megapixels=2), [crowd], tmp_path / "c", workers=2)
     os.utime(crowd)
     crop(settings(**CENTER), [crowd], tmp_path / "d", workers=2)
+    assert len(list(own_scratch.glob("crop-*/"))) == 3, (
+        "a copy of the archive, as an experiment has it, is the same archive"
+    )
+    with crowd.open("ab") as file:
+        file.write(bytes(512))
+    crop(settings(**CENTER), [crowd], tmp_path / "e", workers=2)
     assert len(list(own_scratch.glob("crop-*/"))) == 4
+
+
+def test_the_workers_run_the_code_of_this_copy(crowd: Path, tmp_path: Path) -> None:
+    """As in an experiment's copy of the repository: not the code of the installed package."""
+    shutil.copytree(
+        ROOT / "src" / "facerep", tmp_path / "src" / "facerep", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    face = tmp_path / "src" / "facerep" / "face.py"
+    face.write_text(face.read_text() + "\n\ndef sharpness(face):\n    return 12345.0\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'src')!r}); sys.path.append({str(ROOT)!r})\n"
+        "from pathlib import Path; from facerep.crop import crop; from tests.test_crop import settings\n"
+        f"crop(settings(method='center'), [Path({str(crowd)!r})], Path('out'), workers=1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    assert set(read_index(tmp_path / "out" / "index.parquet")["sharpness"].to_pylist()) == {12345.0}
 
 
 @pytest.fixture

@@ -194,6 +194,18 @@ def test_a_large_jpeg_decoded_smaller_gives_the_same_face(size: tuple[int, int],
     assert 20 * np.log10(255) - 10 * np.log10(((faces[0] - faces[1]) ** 2).mean()) > 45
 
 
+def test_a_jpeg_of_a_thousand_scans_and_a_thread_of_a_picture_are_refused_before_they_are_decoded() -> None:
+    data = encoded(Image.fromarray(PIXELS), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    assert decoded(data).shape == PIXELS.shape
+    with pytest.raises(UnreadableError, match="more than 100 scans"):
+        decode_pixels(data[:-2] + 1000 * data[last:-2] + data[-2:], 1)
+    behind = data + 1000 * b"\xff\xda"  # a film, as telephones put behind a photograph
+    assert np.array_equal(decoded(behind), decoded(data))
+    with pytest.raises(UnreadableError, match="a side of 70000 pixels"):
+        decode_pixels(encoded(Image.new("L", (70_000, 1))), 1)
+
+
 def test_a_png_is_not_shrunk() -> None:
     pixels, by = decode_pixels(encoded(Image.new("RGB", (64, 64))), 1, 16)
     assert (pixels.shape, by) == ((64, 64, 3), 1)

@@ -3,7 +3,9 @@
 A real GCS server on loopback, killed and started again, behind a proxy that breaks off, stalls and refuses.
 """
 
+import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +23,14 @@ from tests.remotes import (
     assert_same,
     assert_sentence,
     cloned,
+    commit,
     point_at,
     pulled,
     pushed,
     remote,
     repository,
 )
+from tests.test_end_to_end import sh
 
 FILES = 20
 HALF = SIZE * FILES // 2
@@ -108,6 +112,36 @@ def test_a_fault_in_the_middle_of_a_pull_or_fetch(
     code, said = remote(clone, command)
     assert code == 0, said
     assert_same(place.repo, pulled(clone))
+
+
+@pytest.mark.slow
+def test_a_slow_line_is_no_fault(place: Place, empty: Bucket, tmp_path: Path) -> None:
+    """DVC sleeps nearly all of the time then, and the bucket answers: nothing is to be ended."""
+    (place.repo / "single").write_bytes(os.urandom(4_000_000))
+    sh("dvc", "add", "-q", "single", cwd=place.repo)
+    commit(place.repo)
+    empty.rate = 100_000
+    code, said = remote(place.repo, "push")
+    assert code == 0, said
+    assert_same(place.repo, pulled(cloned(place.repo, tmp_path / "clone", empty)))
+
+
+def test_a_bucket_that_we_may_only_read_is_named_by_a_push(place: Place, empty: Bucket) -> None:
+    empty.fault = "read only"
+    assert_sentence(
+        remote(place.repo, "push"), "may not write to the bucket; ask for the role Storage Object User on facerep"
+    )
+
+
+def test_a_pull_over_what_you_have_changed_names_it_and_blames_no_object(place: Place, bucket: Bucket) -> None:
+    (place.repo / "single").write_bytes(b"mine")
+    shutil.rmtree(place.repo / ".dvc" / "cache")
+    code, said = remote(place.repo, "pull")
+    assert code == 1
+    last = said.splitlines()[-1]
+    assert "single" in last and "keep a copy of what you have changed, or add --force." in last
+    assert "delete" not in last
+    assert (place.repo / "single").read_bytes() == b"mine"
 
 
 def test_one_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

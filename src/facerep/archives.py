@@ -22,7 +22,8 @@ from facerep.files import atomic
 MAX_MEMBER_BYTES = 256 * 2**20
 _MAX_HEADER_BYTES = 2**20  # a long name or a pax header; tarfile would read any number into memory
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip", b"PK\x05\x06": "zip"}
-_OPENERS: dict[str, Callable[..., Any]] = {"tar": open, "gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+_MAX_DICTIONARY = 256 * 2**20  # of xz; its highest preset wants 65 MiB
+_MAX_PADDING = 64 * 2**20  # zeros behind the last member
 _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -33,8 +34,18 @@ _HEADERS = (
 # What the readers raise for bytes that are not as they should be.
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, NotImplementedError, ValueError, IndexError, OverflowError, RecursionError),
+    *(EOFError, NotImplementedError, ValueError, IndexError, OverflowError, RecursionError, MemoryError),
 )
+
+
+def _open_xz(path: Path, mode: str) -> IO[bytes]:
+    """As lzma.open, which would give a dictionary of gigabytes what it asks for."""
+    with path.open("rb") as file:
+        lzma.LZMADecompressor(memlimit=_MAX_DICTIONARY).decompress(file.read(2**16), max_length=1)
+    return lzma.open(path, mode)  # type: ignore[return-value]
+
+
+_OPENERS: dict[str, Callable[..., Any]] = {"tar": open, "gz": gzip.open, "bz2": bz2.open, "xz": _open_xz}
 
 
 class Member(NamedTuple):
@@ -190,7 +201,8 @@ class _TarInfo(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """An ordinary file's header, as nearly all are, in a third of tarfile's time; any other by tarfile."""
         size, checksum = buf[124:135], buf[148:154]
-        if len(buf) == tarfile.BLOCKSIZE and buf[156:157] == tarfile.REGTYPE and size.isdigit() and checksum.isdigit():
+        ends = len(buf) == tarfile.BLOCKSIZE and buf[135] in b"\0 "  # a size of twelve digits has no end mark
+        if ends and buf[156:157] == tarfile.REGTYPE and size.isdigit() and checksum.isdigit():
             has_short_name = buf[0] and not buf[99] and not buf[345]  # it ends before its field does; and no prefix
             if has_short_name and int(checksum, 8) == sum(buf) - sum(buf[148:156]) + 8 * ord(" "):
                 info = cls(buf[: buf.index(0)].decode(encoding, errors))
@@ -201,7 +213,15 @@ class _TarInfo(tarfile.TarInfo):
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # tarfile's own hook for subclasses
         if self.size < 0 or (self.type in _HEADERS and self.size > _MAX_HEADER_BYTES):
             raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._refuse_sparse()
         return super()._proc_member(tar)  # type: ignore[misc]
+
+    def _refuse_sparse(self, *_: object) -> None:
+        """No photograph is a sparse file, and the map of one may take any amount of memory."""
+        raise tarfile.ReadError("a sparse file")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
 def _read_tar(path: Path, kind: str, gate: _Gate) -> Iterator[Member]:
@@ -213,16 +233,23 @@ def _read_tar(path: Path, kind: str, gate: _Gate) -> Iterator[Member]:
                 continue
             problem = None if info.isreg() else "is a link" if info.islnk() or info.issym() else "is a device or pipe"
             if gate.lets_in(name, info.name, info.size, problem):
-                yield Member(name, _content(file, tar, info))
-        while kind != "tar" and file.read(2**20):  # the checksum of the compressed stream stands at its very end
-            pass
+                yield Member(name, _content(file, info))
+        _check_end(file)
 
 
-def _content(file: IO[bytes], tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    if info.issparse():
-        data = tar.extractfile(info)
-        assert data is not None  # a regular file has content
-        return data.read()
+def _check_end(file: IO[bytes]) -> None:
+    """Behind the end mark there are zeros: anything else says that it was a header which is lost.
+
+    To the end, since there stands the checksum of a compressed stream.
+    """
+    left = _MAX_PADDING
+    while block := file.read(2**20):
+        left -= len(block)
+        if left < 0 or block.count(0) != len(block):
+            raise tarfile.ReadError("data behind its end mark")
+
+
+def _content(file: IO[bytes], info: tarfile.TarInfo) -> bytes:
     file.seek(info.offset_data)  # what extractfile does, without its three layers
     content = file.read(info.size)
     if len(content) < info.size:
@@ -239,6 +266,8 @@ def _read_zip(path: Path, kind: str, gate: _Gate) -> Iterator[Member]:
             mode = info.external_attr >> 16
             is_odd = info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG)
             problem = f"is {_what(mode)}" if is_odd else "is encrypted" if info.flag_bits & 0x1 else None
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA's may ask for any memory
+                problem = problem or "is compressed by another method than deflate"
             if not gate.lets_in(name, info.orig_filename, info.file_size, problem):
                 continue
             try:

@@ -94,6 +94,8 @@ def ask_remote(url: str, settings: dict[str, Any]) -> None:
 
     try:
         within(PATIENCE, listing, passing)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
         raise FacerepError(f"{url}: {_trouble(error, bucket, where, renew)}.") from None
 
@@ -125,6 +127,12 @@ def open_remote(settings: dict[str, Any], tries: int | None = None) -> Any:
         raise FacerepError(f"the credentials file {token} holds no credentials of Google's; {mend}.") from None
 
 
+def forbidden(bucket: str, do: str) -> str:
+    """What to do where the bucket knows us and lets us not."""
+    bucket = bucket.removeprefix("gs://").partition("/")[0]
+    return f"these credentials may not {do} the bucket; ask for the role Storage Object User on {bucket} {AGAIN}"
+
+
 def _trouble(error: BaseException, bucket: str, where: str, renew: str) -> str:
     kind, text = type(error).__name__, why(error)
     code = str(getattr(error, "code", ""))
@@ -136,7 +144,7 @@ def _trouble(error: BaseException, bucket: str, where: str, renew: str) -> str:
             "name another with `dvc remote modify storage url`"
         )
     if code == "403" or text.startswith("Forbidden") or isinstance(error, PermissionError):
-        return f"these credentials may not read the bucket; ask for the role Storage Object User on {bucket} {AGAIN}"
+        return forbidden(bucket, "read")
     if code in ("408", "429", "500", "502", "503", "504") or kind == "ProxyError":
         return f"{where} is busy or out of order ({code or 502}: {text}); wait a minute {AGAIN}"
     if isinstance(error, TimeoutError):

@@ -1,4 +1,5 @@
-"""`dvc`, which also says on stderr what it throws away: objects whose content is not what they are named after.
+"""`dvc`, which also says on stderr what it throws away, objects whose content is not what they are named after, and when
+the bucket has to be asked again.
 
     python -m facerep.candid_dvc pull        # as `dvc pull`
 
@@ -10,11 +11,21 @@ import sys
 
 from dvc.cli import main
 
-if __name__ == "__main__":
-    log = logging.getLogger("dvc_data.hashfile.db")
+RETRY = "RETRY: "
+
+
+def relay(logger: str, form: str, wanted: str = "") -> None:
+    """All messages of a logger that have `wanted` in them go to stderr in this form."""
+    log = logging.getLogger(logger)
     log.setLevel(logging.DEBUG)
     log.propagate = False
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(logging.Formatter(form))
+    handler.addFilter(lambda record: wanted in record.getMessage())
     log.addHandler(handler)
+
+
+if __name__ == "__main__":
+    relay("dvc_data.hashfile.db", "%(levelname)s: %(message)s")
+    relay("gcsfs", f"{RETRY}%(message)s", "retrying after exception")
     sys.exit(main(sys.argv[1:]))

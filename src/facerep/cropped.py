@@ -13,15 +13,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import PIL
 import pyarrow.parquet as pq
-import simplejpeg
 from filelock import FileLock, Timeout
 
-from facerep.files import write_json
+from facerep.files import sha256_of, write_json
 from facerep.params import Crop
 from facerep.scratch import code_digest, scratch_folder
 from facerep.shards import join_indexes, write_index
@@ -88,18 +87,23 @@ class Cropped:
         return [path.with_suffix(".tar") for path in self._indexes()]
 
 
+def cutting_code() -> list[str]:
+    """What the bytes depend on beside archives and settings: this package's code, and the libraries that cut."""
+    return [code_digest(), *(version(name) for name in ("torch", "numpy", "scipy", "pillow", "simplejpeg", "dlib-bin"))]
+
+
 @contextmanager
 def unfinished(settings: Crop, limit: int | None, archives: Sequence[Path]) -> Iterator[Cropped]:
     """What there is of the crop with these settings of these archives; of two such crops the second waits for the first.
 
-    An archive is known by its name, size and time of change: to read all of VGGFace2 for a checksum takes minutes.
+    An archive is known by name and sha256: DVC gives it another time of change in each copy that an experiment runs in.
+    (VGGFace2's 38 GB take half a minute, and are in the disk's cache then.)
     """
     known = {
         "settings": settings.model_dump(exclude={"executor", "max_unreadable"}),
         "limit": limit,
-        "archives": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in archives],
-        "code": code_digest(),
-        "libraries": [PIL.__version__, simplejpeg.__version__],
+        "archives": [[path.name, sha256_of(path)] for path in archives],
+        "code": cutting_code(),
     }
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
     folder = scratch_folder() / f"crop-{digest}"

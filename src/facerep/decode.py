@@ -28,16 +28,40 @@ def decode(data: bytes, max_megapixels: float) -> Image.Image:
     return _decoded(data, max_megapixels, None)[0]
 
 
+_MOST_SCANS = 100  # of a progressive JPEG, which has about ten; each costs a pass over all pixels
+_LONGEST_SIDE = 65_535  # JPEG's own limit; another format's thread of a picture would make resizing take gigabytes
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what ends a scan
+
+
+def _scans(jpeg: bytes) -> int:
+    """How many scans a JPEG has, counted no further than _MOST_SCANS."""
+    place, scans = 2, 0
+    while scans <= _MOST_SCANS and jpeg[place : place + 1] == b"\xff" and jpeg[place + 1 : place + 2] != b"\xd9":
+        is_scan = jpeg[place + 1 : place + 2] == b"\xda"
+        place += 2 + int.from_bytes(jpeg[place + 2 : place + 4])
+        if is_scan:
+            scans += 1
+            end = _MARKER.search(jpeg, place)
+            place = end.start() if end else len(jpeg)
+    return scans
+
+
 def _decoded(data: bytes, max_megapixels: float, at_least: int | None) -> tuple[Image.Image, int]:
     """The image, a JPEG shrunk as `shrunk_by` says, and by how much."""
     by = 1
     try:
         with _pixels_limited(max_megapixels):
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            if max(image.size) > _LONGEST_SIDE:
+                raise UnreadableError(f"a side of {max(image.size)} pixels")
+            if image.format == "JPEG" and _scans(data) > _MOST_SCANS:
+                raise UnreadableError(f"more than {_MOST_SCANS} scans")
             if image.format == "JPEG" and (by := shrunk_by(*image.size, at_least)) > 1:
                 image.draft(image.mode, (image.width // by, image.height // by))
             image.load()
             return to_rgb(_upright(image)), by
+    except UnreadableError:
+        raise
     except UnidentifiedImageError:
         raise UnreadableError("not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -98,9 +122,17 @@ def _upright(image: Image.Image) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Every mode to RGB: 16-bit and float greys are scaled to 8 bits, what is transparent lies on white."""
     if image.mode.startswith(("I", "F")):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        white = 65535.0 if image.mode.startswith("I") else max(1.0, float(values.max()))
-        return Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image)
+        strips = [
+            np.s_[row : row + 64] for row in range(0, len(values), 64)
+        ]  # float64 of all would be eight times as much
+        white = 65535.0
+        if image.mode.startswith("F"):
+            white = max(1.0, *(float(np.nan_to_num(values[rows].astype(float)).max()) for rows in strips))
+        grey = np.empty(values.shape, np.uint8)
+        for rows in strips:
+            grey[rows] = (np.nan_to_num(values[rows].astype(float)) / white * 255).round().clip(0, 255)
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from facerep.cores import cores
+from facerep.cropped import cutting_code
 from facerep.errors import FacerepError
-from facerep.scratch import code_digest
 
 PATIENCE = 20  # seconds that a cluster may take to answer
 
@@ -29,7 +29,9 @@ def open_executor(name: str, workers: int | None = None) -> Iterator[tuple[Execu
         # no fork: it would copy threads' locks, of progress bars and of torch
         context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
         if os.name != "nt":
-            context.set_forkserver_preload(["facerep.face", "torch.nn.functional"])  # read and kept in memory once
+            # read and kept in memory once; nothing of facerep's, which the server would take from where it is installed,
+            # and not from the copy of the repository that an experiment runs in
+            context.set_forkserver_preload(["torch.nn.functional", "scipy.fft", "PIL.Image", "dlib", "simplejpeg"])
         pool = ProcessPoolExecutor(workers, mp_context=context)
         try:
             yield pool, workers
@@ -42,17 +44,27 @@ def open_executor(name: str, workers: int | None = None) -> Iterator[tuple[Execu
             raise FacerepError(
                 f"crop.executor = {name}: the cluster has no workers; start some with `dask worker {name}`."
             )
-        others = sorted(worker for worker, code in client.run(code_digest).items() if code != code_digest())
+        others = _others(client)
         if others:
             raise FacerepError(
-                f"crop.executor = {name}: {', '.join(others)} runs another version of facerep, and may cut other bytes; "
-                "install this one there and start the worker again."
+                f"crop.executor = {name}: {', '.join(others)} runs another version of facerep, or of the libraries that "
+                "cut, and may cut other bytes; install this one's requirements.lock there and start the worker again."
             )
         executor = client.get_executor(pure=False, retries=3)
         try:
             yield executor, sum(threads.values())
         finally:
             executor.shutdown(wait=False)
+
+
+def _others(client: Any) -> list[str]:
+    """The workers that would not cut what this process would; all of them, where one has no facerep at all."""
+    try:
+        return sorted(worker for worker, known in client.run(cutting_code).items() if known != cutting_code())
+    except Exception as error:  # distributed wraps what a worker without facerep raises
+        if "ModuleNotFoundError" not in repr(error):
+            raise
+        return sorted(client.scheduler_info()["workers"])
 
 
 @contextmanager

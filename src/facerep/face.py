@@ -44,7 +44,7 @@ def cut_face(photo: Photograph, settings: Crop) -> Face:
     """
     if photo.problem:
         raise UnreadableError(photo.problem)
-    # a square that is known beforehand may be decoded smaller: with 2.5 times the size left, the face is the same to 45 dB
+    # a square that is known beforehand may be decoded smaller: with 2.5 times the size left, photographs keep 45 dB
     at_least = ceil(2.5 * settings.size) if settings.method == "center" else None
     pixels, shrunk = decode_pixels(photo.data, settings.max_megapixels, at_least)
     square, found, searched = find_square(pixels, photo.box, settings)

@@ -10,6 +10,7 @@ wanting is uploaded, with --run-cache also what the runs have made.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -20,11 +21,13 @@ from typing import Any
 
 import psutil
 
-from facerep.buckets import PATIENCE, ask_remote, quiet_gcsfs, why, within
+from facerep.buckets import PATIENCE, ask_remote, forbidden, quiet_gcsfs, why, within
+from facerep.candid_dvc import RETRY
 from facerep.errors import FacerepError
 from facerep.mending import Remote, find_remote, look, shown
 
 IDLE = 6.0  # seconds without work after which DVC seems to wait, and the bucket is asked again
+LITTLE = 32_768  # bytes over the network that are a sign of work: more than a few questions and refusals take
 WRONG = "damaged or wanting in the bucket"
 MEND = (
     "run `python -m facerep.remote push` in a repository that has it whole, then this again; should it come damaged once "
@@ -41,6 +44,8 @@ def main() -> None:
     parser.add_argument("--remote", "-r", help="another than the default")
     options, more = parser.parse_known_args()
     quiet_gcsfs()  # in DVC too, which is started from here
+    if sys.stderr.isatty():
+        os.environ["DVC_IGNORE_ISATTY"] = "1"  # its progress, which comes through a pipe
     warnings.simplefilter("ignore")  # gcsfs's, that no project is named: none is needed
     try:
         remote = find_remote(options.remote)
@@ -93,6 +98,10 @@ def transfer(command: str, name: str | None, more: list[str], remote: Remote) ->
     check(remote)
     if wrong:
         raise FacerepError(f"{remote.url}: {WRONG}: {shown(wrong)}; {MEND}.")
+    if failed and "Forbidden" in failed:
+        raise FacerepError(f"{remote.url}: {forbidden(remote.url, 'write to' if command == 'push' else 'read')}.")
+    if failed and "unsaved files" in failed:
+        raise FacerepError(f"dvc {command} stopped ({failed}); keep a copy of what you have changed, or add --force.")
     mend = "" if command == "push" else f" Should it fail once more, something is {WRONG}: {MEND}."
     raise FacerepError(
         f"dvc {command} failed ({failed}); run the same command again, what has been transferred is kept.{mend}"
@@ -103,41 +112,54 @@ def _run(module: list[str], remote: Remote) -> tuple[str | None, list[str]]:
     """Run a Python module under watch: what it said went wrong (None when nothing), and all that it said on stderr."""
     process = subprocess.Popen([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
     said: list[str] = []
-    reader = threading.Thread(target=_relay, args=(process.stderr, said), daemon=True)
+    retries: list[float] = []
+    reader = threading.Thread(target=_relay, args=(process.stderr, said, retries), daemon=True)
     reader.start()
     try:
-        _watch(process, remote)
+        _watch(process, remote, retries)
     except BaseException:
         _end(process)
         raise
     reader.join(5)
     if process.returncode == 0:
         return None, said
-    errors = [text.removeprefix("ERROR: ").strip() for text in said if text.startswith("ERROR: ")]
-    if not errors:
+    first = next((number for number, text in enumerate(said) if text.startswith("ERROR: ")), None)
+    if first is None:
         return f"exit code {process.returncode}", said
-    return errors[0].removeprefix("unexpected error - ")[:300].rstrip(":. "), said
+    lines = [said[first].removeprefix("ERROR: ").removeprefix("unexpected error - ")]
+    for text in said[first + 1 :]:  # such as the names of files, under a line that ends with a colon
+        if text.startswith(("ERROR: ", "WARNING: ")):
+            break
+        lines.append(text)
+    return " ".join(" ".join(lines).split())[:400].rstrip(":. "), said
 
 
-def _relay(lines: Any, said: list[str]) -> None:
-    """Keep what DVC says on stderr, and show its progress where somebody watches."""
+def _relay(lines: Any, said: list[str], retries: list[float]) -> None:
+    """Keep what DVC says on stderr and when it had to try again, and show its progress where somebody watches."""
     for line in lines:
-        if "%|" not in line:
+        if line.startswith(RETRY):
+            retries.append(time.monotonic())
+        elif "%|" not in line:
             said.append(line)
         elif sys.stderr.isatty():
             sys.stderr.write(f"\r{line.rstrip()}")
             sys.stderr.flush()
 
 
-def _watch(dvc: "subprocess.Popen[str]", remote: Remote) -> None:
-    """Wait for DVC to end; whenever it has done nothing for IDLE seconds ask the bucket what is wrong."""
-    worked, since = _work(dvc), time.monotonic()
+def _watch(dvc: "subprocess.Popen[str]", remote: Remote, retries: list[float]) -> None:
+    """Wait for DVC to end; whenever it has done nothing for IDLE seconds ask the bucket what is wrong.
+
+    What goes over the network counts as work, by whatever program of this machine, since a slow line leaves DVC idle;
+    not while DVC tries again and again.
+    """
+    (worked, passed), since = _work(dvc), time.monotonic()
     idle_times = 0
     while dvc.poll() is None:
         time.sleep(0.2)
-        now = _work(dvc)
-        if now - worked > 0.2:
-            worked, since, idle_times = now, time.monotonic(), 0
+        now, passed_now = _work(dvc)
+        tries_again = bool(retries) and time.monotonic() - retries[-1] < 4 * IDLE  # the pauses between get longer
+        if now - worked > 0.2 or (passed_now - passed > LITTLE and not tries_again):
+            worked, passed, since, idle_times = now, passed_now, time.monotonic(), 0
         elif time.monotonic() - since > IDLE:
             check(remote)
             idle_times, since = idle_times + 1, time.monotonic()
@@ -148,13 +170,14 @@ def _watch(dvc: "subprocess.Popen[str]", remote: Remote) -> None:
                 )
 
 
-def _work(dvc: "subprocess.Popen[str]") -> float:
-    """Seconds of processor time so far: a transfer that goes on takes some."""
+def _work(dvc: "subprocess.Popen[str]") -> tuple[float, int]:
+    """Seconds of processor time so far, and bytes that went over the network."""
     try:
         times = psutil.Process(dvc.pid).cpu_times()
+        passed = psutil.net_io_counters() or (0, 0)  # sent, received, and more
     except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system)
+        return 0.0, 0
+    return float(times.user + times.system), sum(passed[:2])
 
 
 def _end(dvc: "subprocess.Popen[str]") -> None:
