@@ -10,9 +10,9 @@ from PIL import Image, ImageFilter
 
 from benchmarks.peer_packages import peer
 from facerep.archives import read_members
-from facerep.boxes import Box, read_boxes
+from facerep.boxes import Box, key_hash, read_boxes
 from facerep.decode import decode_pixels
-from facerep.photographs import key_hash, key_of
+from facerep.photographs import key_of
 from facerep.resample import luma, resize
 from facerep.synthetic import Split, photograph
 
@@ -52,7 +52,7 @@ def vggface2_faces() -> list[Sample]:
     archive = _mirror(name, f"vggface2/{name}")
     if archive is None:
         return []
-    boxes = read_boxes("boxes", (archive.parent / "loose_bb_test.head.csv").read_bytes())
+    boxes = dict(read_boxes("boxes", (archive.parent / "loose_bb_test.head.csv").read_bytes()))
     members = read_members(archive, lambda n: key_of(n) is not None)
     return [
         Sample(decode_pixels(m.data, MEGAPIXELS)[0], boxes[m.name.removeprefix("test/").removesuffix(".jpg")])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facerep.boxes import central_square, read_boxes, square_box
+from facerep.boxes import Boxes, central_square, read_boxes, square_box
 from facerep.errors import FacerepError
 from facerep.resample import cut_square
 
@@ -16,7 +16,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 
 def test_vggface2_rows() -> None:
     csv = b'NAME_ID,X,Y,W,H\r\n"n000001/0001_01",60,60,79,109\n"n000002/0007_02",-3,-12,20,30\n\n'
-    assert read_boxes("loose_bb_test.csv", csv) == {
+    assert dict(read_boxes("loose_bb_test.csv", csv)) == {
         "n000001/0001_01": (60, 60, 79, 109),
         "n000002/0007_02": (-3, -12, 20, 30),
     }
@@ -24,25 +24,46 @@ def test_vggface2_rows() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ['"n1/0001",1,2,3', '"n1/0001",1,2,3,4,5', '"n1/0001",1,2,x,4', '"n1/0001",1,2,3.5,4', "0001,1,2,3,4", "oops"],
+    [
+        '"n1/0001",1,2,3',
+        '"n1/0001",1,2,3,4,5',
+        '"n1/0001",1,2,x,4',
+        '"n1/0001",1,2,3.5,4',
+        "0001,1,2,3,4",
+        "oops",
+        f'"n1/0001",1,2,3,{2**31}',
+    ],
 )
 def test_a_malformed_row_is_named_by_file_and_line(line: str) -> None:
     csv = f'NAME_ID,X,Y,W,H\n"n1/0000",1,2,3,4\n{line}\n'.encode()
     with pytest.raises(FacerepError, match=r"^a\.tar: loose_bb_test\.csv, line 3: "):
-        read_boxes("a.tar: loose_bb_test.csv", csv)
+        dict(read_boxes("a.tar: loose_bb_test.csv", csv))
 
 
 @pytest.mark.parametrize("csv", [b"", b"X,Y\n", b"\xff\xfe\x00\x01", b'"n1/0001",1,2,3,4\n'])
 def test_a_csv_without_the_header_is_named(csv: bytes) -> None:
     with pytest.raises(FacerepError, match=r"^boxes\.csv: the first line is not NAME_ID,X,Y,W,H"):
-        read_boxes("boxes.csv", csv)
+        dict(read_boxes("boxes.csv", csv))
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=3), st.tuples(*[st.integers(1 - 2**31, 2**31 - 1)] * 4)), max_size=30),
+    st.text(),
+)
+def test_the_table_is_a_dict_in_less_memory(rows: list[tuple[str, tuple[int, int, int, int]]], other: str) -> None:
+    table, plain = Boxes(), dict(rows)
+    table.update(rows[: len(rows) // 2])
+    assert all(table.get(name) == dict(rows[: len(rows) // 2])[name] for name, _ in rows[: len(rows) // 2])
+    table.update(rows[len(rows) // 2 :])
+    assert {name: table.get(name) for name in plain} == plain
+    assert table.get(other) == plain.get(other)
 
 
 def test_the_genuine_csv() -> None:
     path = DATA / "vggface2" / "loose_bb_test.head.csv"
     if not path.is_file():
         pytest.skip("the VGGFace2 sample is not here")
-    boxes = read_boxes(path.name, path.read_bytes())
+    boxes = dict(read_boxes(path.name, path.read_bytes()))
     assert len(boxes) == len(path.read_text().splitlines()) - 1
     assert boxes["n000001/0001_01"] == (60, 60, 79, 109)
     assert sum(x < 0 or y < 0 for x, y, _, _ in boxes.values()) > 10

@@ -77,9 +77,11 @@ def test_what_is_no_photograph_is_counted(tmp_path: Path) -> None:
         "lfw/B/3.HEIC": b"",
         "README": b"",
         "4.png": b"",
+        "lfw/scan.000001": b"",
+        "lfw/scan.000002": b"",
     }
     metrics = crop(settings(method="center"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
-    assert metrics["passed_over"] == {".heic": 2, ".png": 1, "no suffix": 1}
+    assert metrics["passed_over"] == {".heic": 2, ".png": 1, "no suffix": 1, "other suffixes": 2}
 
 
 CUT = """

@@ -95,7 +95,7 @@ def test_boxes_resemble_vggface2s_own() -> None:
     folder = DATA / "vggface2"
     if not folder.is_dir():
         pytest.skip("the VGGFace2 sample is not here")
-    truth = read_boxes("csv", (folder / "loose_bb_test.head.csv").read_bytes())
+    truth = dict(read_boxes("csv", (folder / "loose_bb_test.head.csv").read_bytes()))
     overlaps = []
     for member in read_members(folder / "vggface2_test_sample.tar.gz"):
         box = largest_face(opened(member))

@@ -151,6 +151,7 @@ def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = No
             with file.open("rb") as data:
                 info.size = os.fstat(data.fileno()).st_size
                 tar.addfile(info, data)
+            tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
 
 
 def _files_of(folder: Path) -> list[Path]:

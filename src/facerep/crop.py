@@ -12,12 +12,13 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from facerep.boxes import key_hash
 from facerep.cropped import Cropped, Note, unfinished, unreadable_of
 from facerep.errors import FacerepError
 from facerep.face import Face, Photograph
 from facerep.files import atomic_folder
 from facerep.params import Crop
-from facerep.photographs import FirstPass, first_pass, key_hash, photographs
+from facerep.photographs import FirstPass, first_pass, photographs
 from facerep.progress import progress_bar
 from facerep.shards import ShardWriter
 from facerep.workers import Result, cut_all

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
-from hashlib import blake2b
 from heapq import heappush, heappushpop
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from rich.progress import Progress
 
 from facerep.archives import read_members
-from facerep.boxes import Box, read_boxes
+from facerep.boxes import Box, Boxes, key_hash, read_boxes
 from facerep.decode import SUFFIXES
 from facerep.errors import FacerepError
 from facerep.face import Photograph
@@ -20,7 +19,7 @@ from facerep.shards import UNLABELLED
 
 SPLITS = ("train", "test")
 _PLAIN = (".csv", ".txt")  # lists and boxes that lie beside the archives
-Boxes = dict[str, dict[str, Box]]  # by split, by "<identity>/<stem>"
+BoxesOfSplits = dict[str, Boxes]  # by "<identity>/<stem>"
 
 
 def key_of(name: str) -> str | None:
@@ -60,7 +59,7 @@ def raw_files(folder: Path) -> list[Path]:
 class FirstPass(NamedTuple):
     """What the names in the archives say before any photograph is read."""
 
-    boxes: Boxes
+    boxes: BoxesOfSplits
     photographs: int  # in identity folders
     chosen: "Candidates"
     passed_over: dict[str, int]  # files that are no photographs of an identity, by their suffix
@@ -108,18 +107,13 @@ def _identity_of(key: str) -> str:
     return key[: key.rindex("/")]
 
 
-def key_hash(key: str) -> int:
-    """64 bits of a photograph's key, by which it is chosen and told from others without keeping its name."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
-
-
 def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> FirstPass:
     """The boxes, how many photographs there are, and which are to be cut: at most `limit` an identity.
 
     Of the archives, names and box CSVs alone are read. Raises FacerepError for a damaged archive, hours before its end
     would be reached, and for a malformed CSV.
     """
-    boxes: Boxes = {}
+    boxes: BoxesOfSplits = {}
     chosen, passed_over, count = Candidates(limit), Counter[str](), 0
     task = bar.add_task("crop: reading names", total=None)
 
@@ -132,21 +126,27 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
             if count % 1000 == 0:
                 bar.update(task, completed=count)
         elif boxes_split(name) is None:
-            passed_over[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
+            suffix = PurePosixPath(name).suffix.lower() or "no suffix"
+            is_known_kind = suffix == "no suffix" or re.fullmatch(r"\.[a-z][a-z0-9]{0,6}", suffix)
+            passed_over[suffix if is_known_kind else "other suffixes"] += (
+                1  # else one for each of img.000001, img.000002, …
+            )
         return boxes_split(name) is not None
 
     for path in archives:
         if path.suffix.lower() not in _PLAIN:
             for name, data in read_members(path, wanted, refused=partial(_refuse_boxes, path)):
-                boxes.setdefault(str(boxes_split(name)), {}).update(read_boxes(f"{path}: {name}", data))
+                boxes.setdefault(str(boxes_split(name)), Boxes()).update(read_boxes(f"{path}: {name}", data))
         elif (split := boxes_split(path.name)) is not None:
-            boxes.setdefault(split, {}).update(read_boxes(str(path), path.read_bytes()))
+            boxes.setdefault(split, Boxes()).update(read_boxes(str(path), path.read_bytes()))
     bar.remove_task(task)
     chosen.close()
     return FirstPass(boxes, count, chosen, dict(sorted(passed_over.items())))
 
 
-def photographs(archives: Sequence[Path], boxes: Boxes, chosen: Candidates, skip: int = 0) -> Iterator[Photograph]:
+def photographs(
+    archives: Sequence[Path], boxes: BoxesOfSplits, chosen: Candidates, skip: int = 0
+) -> Iterator[Photograph]:
     """The chosen photographs in order, each with its box if there is one, without the first `skip`, which are not read.
 
     One that its archive cannot give (a link, encrypted, damaged in a zip) comes without data and with its `problem`.
@@ -180,12 +180,12 @@ def _refuse_boxes(path: Path, name: str, why: str) -> None:
     raise FacerepError(f"{path}: member {name!r} {why}; pack the archive again with a good one.")
 
 
-def _box(key: str, name: str, boxes: Boxes) -> Box | None:
+def _box(key: str, name: str, boxes: BoxesOfSplits) -> Box | None:
     """From the split's own CSV, else from one that names no split; photographs without a split look into all."""
     split, identity, _ = key.split("/")
     stem = PurePosixPath(name).stem
     for place in (split, "all") if split in SPLITS else ("all", *SPLITS):
-        box = boxes.get(place, {}).get(f"{identity}/{stem}")
+        box = boxes[place].get(f"{identity}/{stem}") if place in boxes else None
         if box is not None:
             return box
     return None
