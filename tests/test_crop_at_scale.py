@@ -166,9 +166,10 @@ def test_the_workers_run_the_code_of_this_copy(crowd: Path, tmp_path: Path) -> N
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'src')!r}); sys.path.append({str(ROOT)!r})\n"
         "from pathlib import Path; from facerep.crop import crop; from tests.test_crop import settings\n"
-        f"crop(settings(method='center'), [Path({str(crowd)!r})], Path('out'), workers=1)\n"
+        f"crop(settings(method='center', max_unreadable=0.05), [Path({str(crowd)!r})], Path('out'), workers=1)\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert set(read_index(tmp_path / "out" / "index.parquet")["sharpness"].to_pylist()) == {12345.0}
 
 

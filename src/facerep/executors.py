@@ -47,8 +47,9 @@ def open_executor(name: str, workers: int | None = None) -> Iterator[tuple[Execu
         others = _others(client)
         if others:
             raise FacerepError(
-                f"crop.executor = {name}: {', '.join(others)} runs another version of facerep, or of the libraries that "
-                "cut, and may cut other bytes; install this one's requirements.lock there and start the worker again."
+                f"crop.executor = {name}: {', '.join(others)} runs another version of facerep (or none), or of the "
+                "libraries that cut, and may cut other bytes; install this one's requirements.lock there and start the "
+                "worker again."
             )
         executor = client.get_executor(pure=False, retries=3)
         try:
