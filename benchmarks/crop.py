@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from benchmarks.common import ROOT, arguments, conclude, number, reached, show
-from benchmarks.data import draw_faces, write_tar
+from benchmarks.data import draw_faces, mirrored, write_tar
 from facerep.archives import read_members
 from facerep.crop import crop
 from facerep.cropped import discard_cropped
@@ -68,12 +68,11 @@ def main(given: list[str] | None = None) -> None:
 
 def _photographs(archive: Path | None, count: int) -> tuple[list[bytes], str]:
     """The JPEGs, and where they are from."""
-    mirror = Path(os.environ.get("FACEREP_MIRROR", ""))
-    found = [mirror / name for name in ("lfw.tgz", "lfw-min2.tgz") if (mirror / name).is_file()] if mirror.name else []
-    if archive is None and not found:
+    archive = archive or mirrored("lfw.tgz", "lfw-min2.tgz")
+    if archive is None:
         return draw_faces(count, 250), "drawn"
-    members = read_members(archive or found[0], lambda name: key_of(name) is not None)
-    return [data for _, data in islice(members, count)], (archive or found[0]).name
+    members = read_members(archive, lambda name: key_of(name) is not None)
+    return [data for _, data in islice(members, count)], archive.name
 
 
 def _enlarged(photo: bytes, side: int) -> bytes:

@@ -1,6 +1,7 @@
 """Synthetic faces for the benchmarks: some hundreds drawn, and repeated to the number that is asked for."""
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable
 from itertools import cycle, islice
@@ -34,6 +35,12 @@ def draw_faces(count: int, size: int) -> list[bytes]:
         drawn = photograph(people, identity + 1, shot + 1, lambda *_: None)  # none is spoiled
         faces.append(cut_face(Photograph(drawn.key, drawn.key, drawn.data, drawn.box), crop).jpeg)
     return faces
+
+
+def mirrored(*names: str) -> Path | None:
+    """The first of these files that FACEREP_MIRROR has."""
+    folder = os.environ.get("FACEREP_MIRROR")
+    return next((path for name in names if folder and (path := Path(folder) / name).is_file()), None)
 
 
 def write_shards(folder: Path, faces: list[bytes], count: int) -> pa.Table:

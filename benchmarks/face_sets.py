@@ -1,6 +1,5 @@
 """Photographs whose faces are known, harder copies of them, and pictures without a face: what detectors are held against."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
+from benchmarks.data import mirrored
 from benchmarks.peer_packages import peer
 from facerep.archives import read_members
 from facerep.boxes import Box, key_hash, read_boxes
@@ -29,14 +29,8 @@ class Sample(NamedTuple):
     exact: bool = True  # False: a detector's square, or drawn around the hair: overlap says little of it
 
 
-def _mirror(*names: str) -> Path | None:
-    """The first of these files that FACEREP_MIRROR has."""
-    folder = os.environ.get("FACEREP_MIRROR")
-    return next((path for name in names if folder and (path := Path(folder) / name).is_file()), None)
-
-
 def lfw_faces(count: int) -> list[Sample]:
-    archive = _mirror("lfw.tgz", "lfw-min2.tgz")
+    archive = mirrored("lfw.tgz", "lfw-min2.tgz")
     if archive is None:
         return []
     members = [
@@ -49,7 +43,7 @@ def lfw_faces(count: int) -> list[Sample]:
 
 def vggface2_faces() -> list[Sample]:
     name = "vggface2_test_sample.tar.gz"
-    archive = _mirror(name, f"vggface2/{name}")
+    archive = mirrored(name, f"vggface2/{name}")
     if archive is None:
         return []
     boxes = dict(read_boxes("boxes", (archive.parent / "loose_bb_test.head.csv").read_bytes()))

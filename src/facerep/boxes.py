@@ -61,12 +61,12 @@ class Boxes:
 
     def get(self, name: str) -> Box | None:
         """The box of this name, if there is one."""
-        names = np.frombuffer(self._names, np.uint64)
+        names, wanted = np.frombuffer(self._names, np.uint64), key_hash(name)
         if self._order is None:
             self._order = np.argsort(names, kind="stable")
-        place = np.searchsorted(names, np.uint64(key_hash(name)), "right", sorter=self._order) - 1
+        place = np.searchsorted(names, np.uint64(wanted), "right", sorter=self._order) - 1
         row = int(self._order[place]) if place >= 0 else -1
-        if row < 0 or self._names[row] != key_hash(name):
+        if row < 0 or self._names[row] != wanted:
             return None
         x, y, w, h = self._boxes[4 * row : 4 * row + 4]
         return x, y, w, h

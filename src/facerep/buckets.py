@@ -13,9 +13,7 @@ from facerep.errors import FacerepError
 
 Answer = TypeVar("Answer")
 PATIENCE = 12.0  # seconds that the bucket may take to answer one question
-SEARCH = (
-    8.0  # seconds in which credentials are found; where there are none, Google's library asks a dead address for long
-)
+SEARCH = 8.0  # seconds to find credentials in; without any, Google's library asks a dead address for long
 AGAIN = "and run the same command again; what has been transferred is kept"
 
 

@@ -19,15 +19,6 @@ class UnreadableError(Exception):
     """Why a photograph cannot be used, in a few words."""
 
 
-def decode(data: bytes, max_megapixels: float) -> Image.Image:
-    """A photograph's bytes to an upright RGB image; of several frames, the first.
-
-    Raises UnreadableError with the reason: not an image, truncated, or more pixels than `max_megapixels`, which the header
-    tells before anything is decoded.
-    """
-    return _decoded(data, max_megapixels, None)[0]
-
-
 _MOST_SCANS = 100  # of a progressive JPEG, which has about ten; each costs a pass over all pixels
 _LONGEST_SIDE = 65_535  # JPEG's own limit; another format's thread of a picture would make resizing take gigabytes
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what ends a scan
@@ -46,8 +37,12 @@ def _scans(jpeg: bytes) -> int:
     return scans
 
 
-def _decoded(data: bytes, max_megapixels: float, at_least: int | None) -> tuple[Image.Image, int]:
-    """The image, a JPEG shrunk as `shrunk_by` says, and by how much."""
+def decode(data: bytes, max_megapixels: float, at_least: int | None = None) -> tuple[Image.Image, int]:
+    """A photograph's bytes to an upright RGB image (of several frames, the first), and by how much it was shrunk.
+
+    A JPEG is shrunk as `shrunk_by` says, any other not at all. Raises UnreadableError with the reason: not an image,
+    truncated, or more pixels than `max_megapixels`, which the header tells before anything is decoded.
+    """
     by = 1
     try:
         with _pixels_limited(max_megapixels):
@@ -72,7 +67,7 @@ def _decoded(data: bytes, max_megapixels: float, at_least: int | None) -> tuple[
 
 
 def decode_pixels(data: bytes, max_megapixels: float, at_least: int | None = None) -> tuple[np.ndarray, int]:
-    """As `decode`, to uint8 H×W×3, and by how much it was shrunk.
+    """As `decode`, to uint8 H×W×3.
 
     An ordinary JPEG goes straight to libjpeg-turbo, Pillow's own decoder, without Pillow.
     """
@@ -82,7 +77,7 @@ def decode_pixels(data: bytes, max_megapixels: float, at_least: int | None = Non
             if colors in ("YCbCr", "Gray") and height * width <= max_megapixels * 1e6:
                 by = shrunk_by(width, height, at_least)
                 return simplejpeg.decode_jpeg(data, "RGB", min_height=height // by, min_width=width // by), by
-    image, by = _decoded(data, max_megapixels, at_least)
+    image, by = decode(data, max_megapixels, at_least)
     return np.array(image), by
 
 
@@ -123,9 +118,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Every mode to RGB: 16-bit and float greys are scaled to 8 bits, what is transparent lies on white."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
-        strips = [
-            np.s_[row : row + 64] for row in range(0, len(values), 64)
-        ]  # float64 of all would be eight times as much
+        # in strips: float64 of all would be eight times as much
+        strips = [np.s_[row : row + 64] for row in range(0, len(values), 64)]
         white = 65535.0
         if image.mode.startswith("F"):
             white = max(1.0, *(float(np.nan_to_num(values[rows].astype(float)).max()) for rows in strips))

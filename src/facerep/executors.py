@@ -60,8 +60,9 @@ def open_executor(name: str, workers: int | None = None) -> Iterator[tuple[Execu
 
 def _others(client: Any) -> list[str]:
     """The workers that would not cut what this process would; all of them, where one has no facerep at all."""
+    ours = cutting_code()
     try:
-        return sorted(worker for worker, known in client.run(cutting_code).items() if known != cutting_code())
+        return sorted(worker for worker, theirs in client.run(cutting_code).items() if theirs != ours)
     except Exception as error:  # distributed wraps what a worker without facerep raises
         if "ModuleNotFoundError" not in repr(error):
             raise

@@ -127,10 +127,9 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
                 bar.update(task, completed=count)
         elif boxes_split(name) is None:
             suffix = PurePosixPath(name).suffix.lower() or "no suffix"
-            is_known_kind = suffix == "no suffix" or re.fullmatch(r"\.[a-z][a-z0-9]{0,6}", suffix)
-            passed_over[suffix if is_known_kind else "other suffixes"] += (
-                1  # else one for each of img.000001, img.000002, …
-            )
+            # else one count for each of img.000001, img.000002, …
+            is_kind = suffix == "no suffix" or re.fullmatch(r"\.[a-z][a-z0-9]{0,6}", suffix)
+            passed_over[suffix if is_kind else "other suffixes"] += 1
         return boxes_split(name) is not None
 
     for path in archives:
