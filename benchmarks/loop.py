@@ -1,7 +1,7 @@
 """The real training loop against the bare forward, backward and step of the same network on one resident batch.
 
 The loop is facerep.training.fit: batches from a loader over photographs in memory, crops, mirrors and turns, scores,
-schedule, clipped gradients, progress bar, dvclive's curves, the state of the run saved after each epoch. Its val holds
+schedule, clipped gradients, progress bar, curves, the state of the run saved after each epoch. Its val holds
 one batch and is left in its time, and so is its start. The bare loop has its batch turned and normalised beforehand.
 Two more say where the rest goes: `fit` without its start and the ends of its epochs, and a bare loop that prepares,
 scores and clips as well.

@@ -1,16 +1,20 @@
-"""The curves as dvclive's tables, and what a stage reports of them."""
+"""The curves as tables that DVC draws, and what a stage reports of them."""
 
 import csv
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+import yaml
 
-from facerep.curves import Curves, Fit, History, report
+from facerep.curves import Fit, History, report, write_curves
 from facerep.pixels import FacePixels
 from tests.micro import curves_of, splits_of
 
+ROOT = Path(__file__).parents[1]
 HISTORY: History = [
     {
         "epoch": epoch + 1.0,
@@ -22,59 +26,69 @@ HISTORY: History = [
     }
     for epoch in range(3)
 ]
+SPARSE: History = [row if row["epoch"] != 2 else {k: v for k, v in row.items() if "val" not in k} for row in HISTORY]
 
 
-def table(path: Path) -> list[tuple[int, float]]:
+def table(path: Path) -> list[dict[str, float]]:
     with path.open(newline="") as file:
-        header, *rows = csv.reader(file, delimiter="\t")
-    assert header[0] == "step"
-    return [(int(step), float(value)) for step, value in rows]
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_each_measure_is_a_table_of_its_values_by_epoch(tmp_path: Path) -> None:
-    """As `dvc plots` reads them: plots/metrics/<split>/<measure>.tsv, and the last ones as metrics.json."""
-    with Curves(tmp_path / "curves") as live:
-        for row in HISTORY:
-            live.add(row)
-    for measure in HISTORY[0]:
-        path = tmp_path / "curves" / "plots" / "metrics" / f"{measure}.tsv"
-        if measure == "epoch":
-            assert not path.exists()
-            continue
-        assert table(path) == [(epoch + 1, row[measure]) for epoch, row in enumerate(HISTORY)]
-    last = json.loads((tmp_path / "curves" / "metrics.json").read_text())
-    assert last["step"] == 3
-    assert last["val"] == {"loss": 1.5, "accuracy": 0.25}
-    assert {Path(name).parts[0] for name in curves_of(tmp_path / "curves")} == {"plots", "metrics.json"}
+def test_each_split_is_a_table_of_its_measures_by_epoch(tmp_path: Path) -> None:
+    write_curves(HISTORY, tmp_path)
+    assert table(tmp_path / "val.csv") == [
+        {"epoch": 1, "loss": 1.75, "accuracy": 0.5},
+        {"epoch": 2, "loss": 1.625, "accuracy": 0.75},
+        {"epoch": 3, "loss": 1.5, "accuracy": 0.25},
+    ]
+    assert [row["learning_rate"] for row in table(tmp_path / "train.csv")] == [0.002, 0.001, 0.0]
+    assert json.loads((tmp_path / "curves.json").read_text()) == HISTORY
+    assert set(curves_of(tmp_path)) == {"curves.json", "train.csv", "val.csv"}
 
 
 def test_curves_that_are_written_again_are_the_same(tmp_path: Path) -> None:
     """A run that goes on writes what it has from the start; what lay there of a longer one is gone."""
     folders = [tmp_path / "once", tmp_path / "again"]
-    for folder, histories in zip(folders, ([HISTORY[:2]], [HISTORY, HISTORY[:1], HISTORY[:2]]), strict=True):
+    for folder, histories in zip(folders, ([HISTORY[:2]], [HISTORY, [], HISTORY[:1], HISTORY[:2]]), strict=True):
         for history in histories:
-            with Curves(folder) as live:
-                for row in history:
-                    live.add(row)
+            write_curves(history, folder)
     assert curves_of(folders[0]) == curves_of(folders[1])
 
 
-def test_a_table_is_whole_after_each_epoch(tmp_path: Path) -> None:
-    """Someone may look at it while training goes on, or kill it."""
-    with pytest.raises(KeyboardInterrupt), Curves(tmp_path / "curves") as live:
-        for number, row in enumerate(HISTORY, 1):
-            live.add(row)
-            rows = table(tmp_path / "curves" / "plots" / "metrics" / "val" / "loss.tsv")
-            assert [step for step, _ in rows] == list(range(1, number + 1))
-        raise KeyboardInterrupt
-    assert len(table(tmp_path / "curves" / "plots" / "metrics" / "val" / "loss.tsv")) == 3
+def test_an_empty_history_leaves_no_table(tmp_path: Path) -> None:
+    write_curves(HISTORY, tmp_path)
+    write_curves([], tmp_path)
+    assert curves_of(tmp_path) == {"curves.json": b"[]\n"}
 
 
-def test_a_process_that_does_not_write_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with Curves(None) as live:
-        live.add(HISTORY[0])
-    assert list(tmp_path.iterdir()) == []
+def test_dvc_draws_every_epoch_that_was_scored(tmp_path: Path) -> None:
+    """The plots of dvc.yaml, as DVC itself reads them."""
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    ours = {str(*plot): plot for plot in plots if "val.csv" in str(plot)}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"plots": list(ours.values())}))
+    for stage in ("pretrain", "finetune"):
+        write_curves([_tested(row) for row in SPARSE], tmp_path / "metrics" / stage)
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    done = subprocess.run([*dvc, "plots", "show", "--json"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    drawn = json.loads(done.stdout)
+    assert "errors" not in drawn, drawn
+    assert set(drawn["data"]) == set(ours) and len(ours) == 3
+    for title, [plot] in drawn["data"].items():
+        measure = "accuracy" if "Accuracy" in title else "loss"
+        values = plot["content"]["data"]["values"]
+        points = {(p["filename"].removesuffix(".csv"), float(p["epoch"])): float(p[measure]) for p in values}
+        assert points == {
+            (split, row["epoch"]): row[f"{split}/{measure}"]
+            for row in map(_tested, SPARSE)
+            for split in ("train", "val", "test")
+            if f"{split}/{measure}" in row
+        }
+
+
+def _tested(row: dict[str, float]) -> dict[str, float]:
+    """With a test split, which has val's measures."""
+    return row | {key.replace("val/", "test/"): value for key, value in row.items() if key.startswith("val/")}
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +110,10 @@ def test_the_report_is_of_the_epoch_that_was_kept(splits: dict[str, FacePixels],
     assert "A title" in (tmp_path / "curves.svg").read_text()
 
 
-SPARSE: History = [row if row["epoch"] != 2 else {k: v for k, v in row.items() if "val" not in k} for row in HISTORY]
-
-
-def test_an_epoch_that_was_not_scored_leaves_a_gap_in_vals_tables_alone(tmp_path: Path) -> None:
-    with Curves(tmp_path / "curves") as live:
-        for row in SPARSE:
-            live.add(row)
-    tables = tmp_path / "curves" / "plots" / "metrics"
-    assert table(tables / "val" / "loss.tsv") == [(1, 1.75), (3, 1.5)]
-    assert table(tables / "train" / "loss.tsv") == [(1, 1.5), (2, 1.25), (3, 1.0)]
-    assert table(tables / "learning_rate.tsv") == [(1, 0.002), (2, 0.001), (3, 0.0)]
+def test_an_epoch_that_was_not_scored_leaves_a_gap_in_vals_table_alone(tmp_path: Path) -> None:
+    write_curves(SPARSE, tmp_path)
+    assert [row["epoch"] for row in table(tmp_path / "val.csv")] == [1, 3]
+    assert [row["epoch"] for row in table(tmp_path / "train.csv")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("best", [1, 3])

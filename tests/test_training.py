@@ -1,5 +1,6 @@
 """The loop: the same bits again, also after a stop anywhere; the epoch that val chooses; one step by hand."""
 
+import csv
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_the_same_run_gives_the_same_bits(
         settings = finetuning(epochs=2, **extras)
         got = run(model, task_of(settings, splits), splits, tmp_path / place, settings, runtime)
         results.append((kept(got), bits(model), curves_of(tmp_path / place / "curves")))
-    assert "plots/metrics/val/accuracy.tsv" in results[0][2]
+    assert "val.csv" in results[0][2]
     assert results[0] == results[1]
 
 
@@ -414,11 +415,9 @@ def test_every_nth_epoch_and_the_last_are_scored_and_one_of_them_is_kept(
     expected = [[True] * 2 + [False] * 2 * (epoch in scored) for epoch in range(1, epochs + 1)]
     assert [train for train, _ in task.batches] == [train for epoch in expected for train in epoch]
     assert got.best_epoch == max(scored, key=lambda epoch: (got.history[epoch - 1]["val/accuracy"], -epoch))
-    table = tmp_path / "curves" / "plots" / "metrics" / "val" / "loss.tsv"
-    rows = [line.split("\t") for line in table.read_text().splitlines()[1:]]
-    assert [(int(step), float(loss)) for step, loss in rows] == [
-        (epoch, got.history[epoch - 1]["val/loss"]) for epoch in scored
-    ]
+    with (tmp_path / "curves" / "val.csv").open(newline="") as file:
+        rows = [(int(row["epoch"]), float(row["loss"])) for row in csv.DictReader(file)]
+    assert rows == [(epoch, got.history[epoch - 1]["val/loss"]) for epoch in scored]
 
 
 def test_how_often_it_is_scored_changes_nothing_of_the_training(splits: Splits, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
-"""The curves of training: one table a measure, which `dvc plots` draws, and what a stage reports of them."""
+"""The curves of training: tables that `dvc plots` draws, and what a stage reports of them."""
 
+import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dvclive import Live
-
 from facerep.figures import draw_curves
-from facerep.files import write_json
+from facerep.files import atomic, write_json
 from facerep.pixels import FacePixels
 
 History = list[dict[str, float]]  # a row an epoch: `epoch` (from 1), `learning_rate`, `<split>/<measure>`
@@ -20,38 +19,38 @@ class Fit(NamedTuple):
     speed: dict[str, Any]
 
 
-class Curves:
-    """dvclive's tables in a folder, or nothing (None). DVC itself saves the experiment, and dvc.yaml is ours."""
+def write_curves(history: History, folder: Path) -> None:
+    """Write curves.json, the history, and a table for each split: <split>.csv, a row for each epoch that scored it.
 
-    def __init__(self, folder: Path | None) -> None:
-        self.live = None
-        if folder is not None:
-            self.live = Live(dir=str(folder), dvcyaml=False, save_dvc_exp=False, report=None)
+    `dvc plots` wants every measure in every row, so one table cannot hold all splits. Each file is whole at any time;
+    the tables of another history are gone.
+    """
+    write_json(folder / "curves.json", history)
+    splits = sorted({key.partition("/")[0] for row in history for key in row if "/" in key})
+    for table in folder.glob("*.csv"):
+        if table.stem not in splits:
+            table.unlink()
+    for split in splits:
+        rows = [_of_split(row, split) for row in history if any(key.startswith(f"{split}/") for key in row)]
+        with atomic(folder / f"{split}.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
-    def __enter__(self) -> "Curves":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.end()
-
-    def add(self, row: dict[str, float]) -> None:
-        """Write the measures of an epoch; row["epoch"] counts from 1."""
-        if self.live is None:
-            return
-        self.live.step = int(row["epoch"])
-        for measure, value in row.items():
-            if measure != "epoch":
-                self.live.log_metric(measure, value)
-        self.live.make_summary()
+def _of_split(row: dict[str, float], split: str) -> dict[str, float]:
+    """The epoch and the split's measures; the learning rate is training's."""
+    measures = {key.removeprefix(f"{split}/"): value for key, value in row.items() if key.startswith(f"{split}/")}
+    rate = {"learning_rate": row["learning_rate"]} if split == "train" else {}
+    return {"epoch": int(row["epoch"]), **measures, **rate}
 
 
 def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path, title: str) -> dict[str, Any]:
     """What a training stage tells of its run: the measures of the epoch that was kept, a split each, for its metrics.
 
-    Writes curves.json (the history; empty when nothing was trained) and curves.svg into `folder`.
+    Writes the curves (an empty curves.json when nothing was trained) and curves.svg into `folder`.
     """
-    write_json(folder / "curves.json", result.history if result is not None else [])
+    write_curves(result.history if result is not None else [], folder)
     if result is None:
         return {"epochs": 0}
     draw_curves(result.history, folder / "curves.svg", title, result.best_epoch)

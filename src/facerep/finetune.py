@@ -71,7 +71,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     Args:
         data: the folder with `faces/` and `selection.parquet`.
         pretrained: the transformers folder that `pretrain` wrote.
-        curves: the folder for dvclive's curves.
+        curves: the folder for the curves of training.
         speed: the JSON file for how fast training was, which no two runs agree on.
 
     Raises FacerepError for what facerep.models.new_classifier and facerep.training.fit refuse.

@@ -66,7 +66,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
 
     Args:
         data: the folder with `faces/` and `selection.parquet`.
-        curves: the folder for dvclive's curves.
+        curves: the folder for the curves of training.
         speed: the JSON file for how fast training was, which no two runs agree on.
 
     Raises FacerepError for what facerep.models.build_backbone and facerep.training.fit refuse.

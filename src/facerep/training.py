@@ -16,7 +16,7 @@ from facerep import params
 from facerep.averaging import WeightAverage
 from facerep.batches import EpochBatches, Loader, Share
 from facerep.convnext import draw_drop_path, make_fast
-from facerep.curves import Curves, Fit, History
+from facerep.curves import Fit, History, write_curves
 from facerep.draws import Draws
 from facerep.errors import FacerepError
 from facerep.means import Means
@@ -56,7 +56,7 @@ def fit(
             ConvNeXt blocks become facerep.convnext's.
         splits: train and val at least; all their sizes are above zero.
         store: of this very run: the same parameters, data and code (see facerep.states.run_store).
-        curves: the folder of dvclive's curves, one TSV a measure.
+        curves: the folder of the curves (see facerep.curves.write_curves), written anew after each epoch.
         name: shown by the progress bar.
 
     Raises FacerepError when the loss is no longer a number, a split is empty, a batch is too small to be shared, the
@@ -77,14 +77,12 @@ def fit(
         run.stop = stack.enter_context(StopRequest())
         bar = stack.enter_context(progress_bar(accelerator.is_main_process))
         shown = bar.add_task(name, total=run.steps * settings.epochs, completed=run.step + run.epoch * run.steps)
-        live = stack.enter_context(Curves(curves if accelerator.is_main_process else None))
-        for row in run.history:
-            live.add(row)
+        run.draw(curves)
         while run.epoch < settings.epochs:
             for _ in run.train_epoch():
                 bar.update(shown, advance=1)
-            row = run.end_epoch()
-            live.add(row)
+            run.end_epoch()
+            run.draw(curves)
             value = run.history_of_val()[-1:]
             told = "".join(f" val/{task.monitor} {v:.3f}" for v in value)
             bar.update(shown, description=f"{name} {run.epoch}/{settings.epochs}{told}")
@@ -164,7 +162,7 @@ class _Run:
             self._save_if_asked()
             start = time.perf_counter()
 
-    def end_epoch(self) -> dict[str, float]:
+    def end_epoch(self) -> None:
         """Score the splits when it is time to, note the epoch, keep the weights if they are the best, save."""
         row = {"epoch": self.epoch + 1.0, **self.means.result("train")}
         scored = (self.epoch + 1) % self.settings.score_every == 0 or self.epoch + 1 == self.settings.epochs
@@ -183,7 +181,11 @@ class _Run:
         self.history.append(row)
         row["learning_rate"] = self.settings.learning_rate * self._factor()
         self.save()
-        return row
+
+    def draw(self, folder: Path) -> None:
+        """Write the curves so far; the main process does."""
+        if self.accelerator.is_main_process:
+            write_curves(self.history, folder)
 
     def _is_best(self, value: float) -> bool:
         """Whether no epoch before has had so good a value on val."""
