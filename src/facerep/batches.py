@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from facerep.draws import Draws
+from facerep.draws import Draws, send
 from facerep.errors import FacerepError
 from facerep.pixels import Batch, FacePixels
 
@@ -80,8 +79,10 @@ class Loader:
         self.pixels = pixels
         self.batches = batches
         self.device = device
-        # pinned memory, which a GPU copies from while it computes; what is decoded on the GPU is there already
-        self.pinned = not pixels.decode_on(device) and device.type == "cuda"
+        there = pixels.move_to(device)
+        self.pinned = not there and device.type == "cuda"  # memory which a GPU copies from while it computes
+        # faces that a GPU holds are one gather there, which nobody waits for
+        self.ahead = device.type != "cpu" and not (there and pixels.kept is not None)
 
     def epoch(self, epoch: int = 0, first_step: int = 0) -> Iterator[Part]:
         """The parts of an epoch; where the device works by itself, each is fetched while the one before is in use."""
@@ -90,15 +91,12 @@ class Loader:
         fetched: Iterator[Batch] = iter(
             DataLoader(self.pixels, batch_sampler=rows, collate_fn=_as_is, pin_memory=self.pinned)
         )
-        if self.device.type != "cpu":
+        if self.ahead:
             fetched = ahead(fetched)
         for _, photographs, last in (part for part in parts if part[0]):
             images, labels, samples = next(fetched)
-            here = Batch(self._sent(images), self._sent(labels), samples)
+            here = Batch(send(images, self.device), send(labels, self.device), samples)
             yield Part(here, photographs, last)
-
-    def _sent(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=self.pinned)
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:

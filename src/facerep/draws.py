@@ -20,6 +20,15 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on `device`. A GPU goes on computing meanwhile.
+
+    CUDA has a copy of memory that is not pinned when `to` returns, so its owner may write there again. Pinned memory is
+    torch's own, which waits until CUDA has read it.
+    """
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
+
+
 class Draws:
     """The draws of one epoch: `uniform` and `integers` for given samples, each named by a `stream` number.
 
@@ -39,9 +48,7 @@ class Draws:
             key = _mix(self._base ^ (np.uint64(stream) * _GOLDEN + np.uint64(3)))
             bits = _mix(_mix(counter * _GOLDEN + key) ^ key)
         values = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-        drawn = torch.from_numpy(values.reshape(samples.shape))
-        # a GPU need not wait for so few bytes: CUDA has taken them when `to` returns
-        return drawn.to(self.device, non_blocking=torch.device(self.device).type == "cuda")
+        return send(torch.from_numpy(values.reshape(samples.shape)), self.device)
 
     def on(self, device: torch.device | str) -> "Draws":
         """The same draws, given on another device."""

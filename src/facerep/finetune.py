@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention as Output
 
 from facerep.curves import report
-from facerep.draws import Draws
+from facerep.draws import Draws, send
 from facerep.errors import FacerepError
 from facerep.files import atomic_folder, is_main_process, write_json
 from facerep.mixup import MixedLabels, mix, mixed_accuracy, mixed_cross_entropy, partners, shares
@@ -44,7 +44,7 @@ class IdentityTask:
             return normalize(images), batch.labels
         rows = partners(batch.samples, draws, len(self.train))
         other = self.train.__getitems__(rows.tolist())
-        other = Batch(other.images.to(images.device), other.labels.to(images.device), rows)
+        other = Batch(send(other.images, images.device), send(other.labels, images.device), rows)
         share = shares(batch.samples, draws, self.settings.mixup)
         images = mix(images, photographs(other, draws, self.settings, train), share)
         return normalize(images), MixedLabels(batch.labels, other.labels, share)

@@ -12,7 +12,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from facerep.draws import Draws
+from facerep.draws import Draws, send
 from facerep.transforms import PARTNER, SHARE
 
 
@@ -47,7 +47,7 @@ def shares(samples: Tensor, draws: Draws, alpha: float) -> Tensor:
     # the draws are multiples of 2^-24; half a step up, neither 0 nor 1 is among them and both ends are alike
     uniform = draws.on("cpu").uniform(samples, SHARE).double() + 2.0**-25
     kept = torch.as_tensor(betaincinv(alpha, alpha, uniform.numpy()))
-    return kept.float().to(draws.device)
+    return send(kept.float(), draws.device)
 
 
 def mix(images: Tensor, others: Tensor, shares: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
 from facerep.cores import cores
+from facerep.draws import send
 from facerep.errors import FacerepError
 from facerep.shards import ShardReader
 
@@ -70,27 +72,30 @@ class FacePixels(Dataset[Batch]):
             rows["label"].to_numpy().astype(np.int64) if known else np.full(rows.num_rows, -1, np.int64)
         )
         self.image_size = image_size or self._stored_size()
-        self.gpu: torch.device | None = None
-        self.kept: Tensor | None = None
+        self.device = torch.device("cpu")  # of the batches' images
+        self.kept: Tensor | None = None  # uint8 N×H×H×3
         if len(self) * 3 * self.image_size**2 <= memory_mb * 2**20 / _processes():
             self.kept = self._decode(range(len(self))).permute(0, 2, 3, 1)  # as they lie in memory
 
     def __len__(self) -> int:
         return len(self.shards)
 
-    def decode_on(self, device: torch.device) -> bool:
-        """From now on give batches that are decoded on `device`; False, and no change, where that cannot be.
+    def move_to(self, device: torch.device) -> bool:
+        """From now on give batches that lie on `device`; False, and no change, where each has to be sent there.
 
-        A GPU can whose torchvision was built with nvJPEG, when the faces are not kept in memory. Its pixels differ from
-        the CPU's by a few of 255 here and there, as those of two JPEG decoders do.
+        A GPU holds the faces themselves, where they are kept in memory and fill at most a quarter of what it has free.
+        Others it decodes, where its torchvision was built with nvJPEG: these pixels differ from the CPU's by a few of
+        255 here and there, as those of two JPEG decoders do.
         """
-        if device.type == "cuda" and self.kept is None and len(self):
-            try:
-                self._decode_on_gpu([0], device)
-                self.gpu = device
-            except RuntimeError:  # built without it, or a JPEG that the other decoder will explain
-                return False
-        return self.gpu is not None
+        if device.type == "cuda" and self.device != device and len(self):
+            if self.kept is not None:
+                if self.kept.nbytes <= torch.cuda.mem_get_info(device)[0] / 4:
+                    self.kept, self.device = self.kept.to(device), device
+            else:
+                with suppress(RuntimeError):  # built without it, or a JPEG that the other decoder will explain
+                    self._decode_on_gpu([0], device)
+                    self.device = device
+        return self.device == device
 
     def __getitem__(self, index: int) -> Batch:
         """A batch of one."""
@@ -100,9 +105,9 @@ class FacePixels(Dataset[Batch]):
         """The faces at `indices` in one go; torch's DataLoader calls this for every batch."""
         samples = torch.as_tensor(indices, dtype=torch.int64)
         if self.kept is not None:
-            images = self.kept.index_select(0, samples).permute(0, 3, 1, 2)
-        elif self.gpu is not None:
-            images = self._decode_on_gpu(indices, self.gpu)
+            images = self.kept.index_select(0, send(samples, self.device)).permute(0, 3, 1, 2)
+        elif self.device.type == "cuda":
+            images = self._decode_on_gpu(indices, self.device)
         else:
             images = self._decode(indices)
         return Batch(images, self.labels[samples], samples)
@@ -130,7 +135,7 @@ class FacePixels(Dataset[Batch]):
             try:
                 images = torch.stack(decode_jpeg(data, ImageReadMode.RGB, device=device))
             except RuntimeError:
-                if device != self.gpu:  # only tried
+                if device != self.device:  # only tried
                     raise
                 return self._decode(indices).to(device)  # says which face is damaged, if one is
         return _resized(images, self.image_size)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from facerep import params
 from facerep.averaging import WeightAverage
 from facerep.batches import EpochBatches, Loader, Share
-from facerep.convnext import draw_drop_path, make_fast
+from facerep.convnext import compile_blocks, draw_drop_path, make_fast
 from facerep.curves import Fit, History, write_curves
 from facerep.draws import Draws
 from facerep.errors import FacerepError
@@ -115,8 +115,9 @@ class _Run:
             lr=settings.learning_rate,
             fused=device.type in ("cpu", "cuda"),
         )
-        self.wrapped = accelerator.prepare_model(model)  # autocast and, with many processes, their common gradient
-        self.network = torch.compile(self.wrapped) if runtime.compile else self.wrapped
+        if runtime.compile:
+            compile_blocks(model)
+        self.network = accelerator.prepare_model(model)  # autocast and, with many processes, their common gradient
         self.average = WeightAverage(model, settings.ema_decay)
         whole = Share(accelerator.num_processes, accelerator.process_index)
         self.loaders = {
@@ -143,10 +144,10 @@ class _Run:
     def train_epoch(self) -> Iterator[None]:
         """Train to the end of this epoch; yield after each step."""
         draws = Draws(self.runtime.seed, self.epoch, self.accelerator.device)
-        self.wrapped.train()
+        self.network.train()
         start = time.perf_counter()
         for batch, photographs, last in self.loaders["train"].epoch(self.epoch, self.step):
-            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            with nullcontext() if last else self.accelerator.no_sync(self.network):
                 losses, scores = self._losses(batch, draws, train=True)
                 views = len(losses) // len(batch.samples)
                 # many processes take the mean of their gradients: this makes it that of the whole batch
@@ -224,7 +225,7 @@ class _Run:
     @torch.no_grad()
     def _score(self, split: str) -> dict[str, float]:
         """Loss and scores over a split, as {"<split>/<measure>": mean}. The draws are those of epoch 0, every time."""
-        self.wrapped.eval()
+        self.network.eval()
         means, draws = Means(self.accelerator), Draws(self.runtime.seed, 0, self.accelerator.device)
         with self.average.applied():
             for part in self.loaders[split].epoch():
