@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from benchmarks.variants import Measured
 from facerep.cores import cores
+from facerep.files import write_json
 from facerep.models import SIZES
 from facerep.runtime import has_bf16
 
@@ -36,9 +38,9 @@ class Case(NamedTuple):
             case = cls(model, int(size), int(batch))
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not MODEL:SIZE:BATCH, such as atto:64:64") from None
-        if model not in SIZES or case.image_size < 32 or case.image_size % 32 or case.batch_size < 2:
+        if model not in SIZES or case.image_size < 32 or case.image_size % 16 or case.batch_size < 2:
             raise argparse.ArgumentTypeError(
-                f"{text!r}: MODEL is one of {', '.join(SIZES)}, SIZE a multiple of 32, BATCH 2 or more"
+                f"{text!r}: MODEL is one of {', '.join(SIZES)}, SIZE a multiple of 16 from 32 on, BATCH 2 or more"
             )
         return case
 
@@ -57,9 +59,9 @@ def arguments(text: str | None, repeats: int, seconds: float) -> argparse.Argume
     return parser
 
 
-def machine(threads: int) -> dict[str, Any]:
+def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     """What the ratios were measured on."""
-    return {
+    about = {
         "processor": _processor(),
         "cores": cores(),
         "threads": threads,
@@ -68,6 +70,21 @@ def machine(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+    if device == "cuda":
+        here = torch.cuda.get_device_properties(0)
+        about |= {"gpu": here.name, "gpu_mb": here.total_memory // 2**20, "driver": _driver()}
+        about |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return about
+
+
+def _driver() -> str | None:
+    """NVIDIA's, as the kernel has it."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text()
+    except OSError:
+        return None
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
+    return found[0] if found else None
 
 
 def _processor() -> str:
@@ -112,7 +129,26 @@ def reached(ratio: float, at_least: float | None = None, at_most: float | None =
     return [number(ratio), wanted]
 
 
-def conclude(name: str, threads: int, ratios: dict[str, float], **more: Any) -> None:
-    """Print the closing line: JSON with `benchmark`, `machine`, `ratios` (null where not measured), and what else."""
+def closing(name: str, threads: int, ratios: dict[str, float], device: str = "cpu", **more: Any) -> dict[str, Any]:
+    """The closing line: `benchmark`, `machine`, `ratios` (null where not measured), and what else."""
     rounded = {key: None if math.isnan(value) else round(value, 4) for key, value in ratios.items()}
-    print(json.dumps({"benchmark": name, "machine": machine(threads), "ratios": rounded, **more}), flush=True)
+    return {"benchmark": name, "machine": machine(threads, device), "ratios": rounded, **more}
+
+
+def conclude(name: str, threads: int, ratios: dict[str, float], **more: Any) -> None:
+    """Print the closing line, as JSON."""
+    save(closing(name, threads, ratios, **more), None, shown=True)
+
+
+def save(line: dict[str, Any], path: Path | None, shown: bool = False) -> None:
+    """Write a closing line to a file, if one is named, and print it if asked."""
+    if path is not None:
+        write_json(path, line)
+    if shown:
+        print(json.dumps(line), flush=True)
+
+
+def on_a_device(parser: argparse.ArgumentParser, text: str) -> None:
+    """--device, and --json for what then takes long enough to be cut short."""
+    parser.add_argument("--device", choices=["cpu", "cuda"], help=text)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="with --device: the closing line, as far as it is")

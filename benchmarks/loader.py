@@ -2,7 +2,7 @@
 
 facerep decodes each time (memory_mb: 0), or keeps the decoded faces (when they fit `memory_mb`), which it does here
 before anything is measured. The DataLoader opens files with PIL, with each number of workers; its best counts. Also
-against what training takes of such faces: facerep's own step, rotated.
+against what training takes of such faces: facerep's own step, rotated. With --device cuda: see benchmarks/feeding.py.
 """
 
 import sys
@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.common import MEASURED, Case, arguments, conclude, number, row_of, show
+from benchmarks import feeding
+from benchmarks.common import MEASURED, Case, arguments, conclude, number, on_a_device, row_of, show
 from benchmarks.data import draw_faces, write_files, write_shards
 from benchmarks.steps import SEED, ours
 from benchmarks.variants import Work, interleaved, timed
@@ -32,12 +33,16 @@ REACH = {"files": 5, "training": 10}
 def main(given: list[str] | None = None) -> None:
     """Measure and print."""
     parser = arguments(__doc__, repeats=5, seconds=2.0)
-    parser.add_argument("--case", type=Case.parse, default=Case("atto", 224, 64), metavar="MODEL:SIZE:BATCH")
+    parser.add_argument("--case", type=Case.parse, nargs="+", default=None, metavar="MODEL:SIZE:BATCH")
     parser.add_argument("--photographs", type=int, default=2048, help="default: 2048")
     parser.add_argument("--distinct", type=int, default=256, help="of them are drawn (default: 256)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="default: 0 1 2 4")
+    on_a_device(parser, "every way to feed a network there, alone and with training; several cases can be named")
     options = parser.parse_args(given)
-    case, threads = options.case, options.threads
+    if options.device:
+        feeding.ways_on(options.device, options)
+        return
+    (case, *_), threads = options.case or [Case("atto", 224, 64)], options.threads
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         faces = draw_faces(options.distinct, case.image_size)

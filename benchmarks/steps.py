@@ -13,7 +13,7 @@ from benchmarks.common import ROOT, Case
 from benchmarks.operators import PHASES
 from benchmarks.peer_packages import peer
 from benchmarks.variants import Work, timed
-from facerep.convnext import draw_drop_path, make_fast
+from facerep.convnext import compile_blocks, draw_drop_path, make_fast
 from facerep.draws import Draws
 from facerep.heads import Answer
 from facerep.means import Means
@@ -34,22 +34,28 @@ def settings_of_pretraining(**changes: Any) -> Pretrain:
     return load_params(ROOT / "params.yaml").demo.pretrain.model_copy(update=changes)
 
 
-def resident(case: Case) -> Batch:
-    """Noise in the place of photographs: no step's time depends on what they show. Uint8 B×3×H×H."""
+def resident(case: Case, device: torch.device | str = "cpu") -> Batch:
+    """Noise in the place of photographs: no step's time depends on what they show. Uint8 B×3×H×H, on the device."""
     generator = torch.Generator().manual_seed(SEED)
     shape = (case.batch_size, 3, case.image_size, case.image_size)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-    return Batch(images, torch.full((case.batch_size,), -1), torch.arange(case.batch_size))
+    labels = torch.full((case.batch_size,), -1)
+    return Batch(images.to(device), labels.to(device), torch.arange(case.batch_size))
 
 
-def quarter_turns(case: Case) -> Tensor:
+def quarter_turns(case: Case, device: torch.device | str = "cpu") -> Tensor:
     """Int64 B."""
-    return Draws(SEED, 0).integers(torch.arange(case.batch_size), 0, 4)
+    return Draws(SEED, 0, device).integers(torch.arange(case.batch_size), 0, 4)
+
+
+def model_of(case: Case) -> Model:
+    """Of any side, 112 px among them, where the last map loses an edge: pixels cannot be given back then."""
+    return Model.model_construct(name=case.model, image_size=case.image_size)
 
 
 def build_model(pretext: str, case: Case, settings: Pretrain) -> PretextModel:
     """As facerep.pretrain.pretrain builds it."""
-    backbone = build_backbone(Model(name=case.model, image_size=case.image_size), SEED, settings.drop_path)
+    backbone = build_backbone(model_of(case), SEED, settings.drop_path)
     head = pretext_named(pretext, settings).head(backbone.config.hidden_sizes[-1])
     return PretextModel(backbone, head)
 
@@ -57,17 +63,22 @@ def build_model(pretext: str, case: Case, settings: Pretrain) -> PretextModel:
 class Ours:
     """facerep.training's step, out of the same pieces: crops, turns and greys of the uint8 batch, scores and clipping."""
 
-    def __init__(self, pretext: str, case: Case, threads: int) -> None:
-        self.settings = settings_of_pretraining(batch_size=case.batch_size)
-        self.accelerator = accelerator_for(Runtime("cpu", "auto", threads, SEED))
-        self.model = build_model(pretext, case, self.settings).to(memory_format=torch.channels_last)
+    def __init__(
+        self, pretext: str, case: Case, threads: int, device: str = "cpu", compiled: bool = False, **settings: Any
+    ) -> None:
+        self.settings = settings_of_pretraining(batch_size=case.batch_size, **settings)
+        self.accelerator = accelerator_for(Runtime(device, "auto", threads, SEED))
+        model = build_model(pretext, case, self.settings).to(self.accelerator.device)
+        self.model = model.to(memory_format=torch.channels_last)
         make_fast(self.model)
+        if compiled:
+            compile_blocks(self.model)
         groups = parameter_groups(self.model, self.settings.weight_decay, self.settings.layer_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, fused=True)
         self.network = self.accelerator.prepare_model(self.model).train()
         self.task = PretextTask(pretext_named(pretext, self.settings), self.settings)
         self.means = Means(self.accelerator)
-        self.batch, self.draws = resident(case), Draws(SEED, 0)
+        self.batch, self.draws = resident(case, device), Draws(SEED, 0, device)
 
     def prepare(self) -> tuple[Tensor, Truth]:
         """The batch as the network takes it, and the truth."""
@@ -118,7 +129,7 @@ def ours_bare(pretext: str, case: Case, threads: int) -> Work:
 def plain_grayscale(case: Case, threads: int) -> Work:
     """Pooled features → Linear to all pixels, fp32, NCHW, Adam; inputs and targets made an image at a time."""
     torch.set_num_threads(threads)
-    backbone = build_backbone(Model(name=case.model, image_size=case.image_size), SEED)
+    backbone = build_backbone(model_of(case), SEED)
     head = nn.Linear(backbone.config.hidden_sizes[-1], 3 * case.image_size**2)
     optimizer = torch.optim.Adam([*backbone.parameters(), *head.parameters()])
     backbone.train()

@@ -3,6 +3,7 @@
 grayscale: against pooled features → Linear to all pixels, fp32, NCHW, Adam. Images/s, and each process's peak memory.
 rotated: against transformers' ConvNext in eager fp32 NCHW, and against timm's network of the same size in a bare loop
 in our precision and layout. Ours crops, mirrors, turns, scores and clips in the time that is measured; timm's does not.
+With --device cuda: see benchmarks/on_device.py.
 """
 
 import argparse
@@ -11,20 +12,29 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import peer_packages, steps
-from benchmarks.common import MEASURED, Case, arguments, conclude, reached, row_of, show
+from benchmarks import on_device, peer_packages, steps
+from benchmarks.common import MEASURED, Case, arguments, conclude, on_a_device, reached, row_of, show
 from benchmarks.variants import interleaved
 
+CASES = {"grayscale": ["base:224:8"], "rotated": ["atto:64:64", "atto:96:64"]}
 OURS, PLAIN, TIMM, BARE = "facerep", "the plain way", "timm, bare loop", "facerep, bare loop"
 
 
 def main(given: list[str] | None = None) -> None:
     """Measure and print."""
     parser = arguments(__doc__, repeats=5, seconds=2.0)
-    parser.add_argument("--grayscale", type=Case.parse, nargs="*", default=[Case("base", 224, 8)])
-    parser.add_argument("--rotated", type=Case.parse, nargs="*", default=[Case("atto", 64, 64), Case("atto", 96, 64)])
+    for pretext in CASES:
+        parser.add_argument(f"--{pretext}", type=Case.parse, nargs="*", metavar="MODEL:SIZE:BATCH")
+    on_a_device(parser, "all by turns in one process there, larger networks and batches, the share of its peak too")
+    parser.add_argument("--without", nargs="+", default=[], metavar="NAME", help="with --device: variants to leave out")
     peer_packages.add_argument(parser)
     options = parser.parse_args(given)
+    for pretext, cases in (on_device.CASES if options.device else CASES).items():
+        if getattr(options, pretext) is None:
+            setattr(options, pretext, [Case.parse(case) for case in cases])
+    if options.device:
+        on_device.steps_on(options.device, options)
+        return
     ratios: dict[str, float] = {}
     for case in options.grayscale:
         ratios |= grayscale(case, options)
