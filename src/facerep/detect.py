@@ -8,7 +8,6 @@ against others: what is turned by 45°, covered or noisy it often misses, and ha
 from functools import cache
 from typing import Any
 
-import dlib
 import numpy as np
 
 from facerep.boxes import Box
@@ -20,6 +19,8 @@ SMALLEST = 240  # smaller photographs are enlarged to this
 
 @cache
 def _detector() -> Any:
+    import dlib  # here: who draws or cuts faces whose boxes are known can do without
+
     return dlib.get_frontal_face_detector()
 
 

@@ -45,7 +45,7 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
     classifier = load_classifier(finetuned).to(device).eval()
     size = classifier.config.image_size
     names = [classifier.config.id2label[n] for n in range(classifier.config.num_labels)]
-    splits = {role: _split(backbone, data, role, size, device) for role in ("train", "val", "test")}
+    splits = frozen_splits(backbone, data, size, device)
     test = splits["test"]
     logits = _outputs(classifier, test.pixels, device, "finetuned", "logits")
     found = score(profile.evaluate, params.seed, splits, logits)
@@ -57,6 +57,11 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
         if trained is not None:
             draw_pretext(folder, *trained, test.pixels, profile.pretrain, params.seed, device)
     return found.results
+
+
+def frozen_splits(backbone: nn.Module, data: Path, size: int, device: torch.device) -> dict[str, Split]:
+    """The labelled photographs of roles train, val and test, and what the backbone, on its device, makes of them."""
+    return {role: _split(backbone, data, role, size, device) for role in ("train", "val", "test")}
 
 
 def _split(backbone: nn.Module, data: Path, role: str, size: int, device: torch.device) -> Split:

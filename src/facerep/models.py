@@ -171,7 +171,8 @@ def _load(kind: Any, source: str | Path, **more: Any) -> Any:
         config = more.pop("config", None) or AutoConfig.from_pretrained(source)
         if config.model_type != "convnext":  # transformers would only warn, and draw all weights anew
             raise FacerepError(f"{source}: is a {config.model_type}; facerep needs a convnext.")
-        return kind.from_pretrained(source, config=config, **more)
+        # weights that lie there in half precision are trained in single: autocast alone decides about bf16
+        return kind.from_pretrained(source, config=config, dtype=torch.float32, **more)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise FacerepError(f"{source}: cannot be loaded as a ConvNeXt ({_first_line(error)}).") from error
 

@@ -34,8 +34,48 @@ class Scores(NamedTuple):
     # `verification`: auc and eer of each bootstrap sample of them, or null
 
 
+class Frozen(NamedTuple):
+    """What the features of a frozen backbone are good for."""
+
+    results: dict[str, Any]  # `probe`, `knn` and `verification` of metrics/evaluate.json
+    right: dict[str, np.ndarray]  # which test photographs each way of answering gets right, bool N
+    roc: Roc
+
+
 def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.ndarray) -> Scores:
     """Judge the fine-tuned network by its `logits` on test (float32 N×C), and the features of train, val and test."""
+    frozen, test = score_frozen(settings, seed, splits), splits["test"]
+    finetuned = logits.argmax(1) == test.labels
+    results = {
+        "test": {
+            "accuracy": float(finetuned.mean()),
+            "top5": top_k_accuracy(logits, test.labels, 5),
+            "accuracy_ci95": list(bootstrap_interval(finetuned, settings.bootstrap, seed)),
+            "photographs": len(test.labels),
+        },
+        **frozen.results,
+    }
+    areas, errors = verification_bootstrap(
+        test.features,
+        test.labels,
+        max_impostors=settings.verification_pairs,
+        resamples=settings.verification_bootstrap,
+        seed=seed,
+    )
+    right = {"finetuned": finetuned, **frozen.right}
+    answers = {
+        "photographs": {
+            "key": test.keys,
+            "identity": test.names,
+            **{way: r.astype(int).tolist() for way, r in right.items()},
+        },
+        "verification": {name: _listed(values) for name, values in (("auc", areas), ("eer", errors))},
+    }
+    return Scores(results, frozen.roc, answers)
+
+
+def score_frozen(settings: Settings, seed: int, splits: dict[str, Split]) -> Frozen:
+    """Linear probe and nearest neighbours, with all labels and with few, and verification, by features alone."""
     train, val, test = splits["train"], splits["val"], splits["test"]
 
     def probe(rows: np.ndarray) -> np.ndarray:
@@ -48,9 +88,8 @@ def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.nd
             train.features[rows], train.labels[rows], test.features, test.labels, settings.knn_neighbours
         )
 
-    right = {"finetuned": logits.argmax(1) == test.labels}
     every = np.arange(len(train.labels))
-    right |= {"probe": probe(every), "knn": nearest(every)}
+    right = {"probe": probe(every), "knn": nearest(every)}
     most = int(np.bincount(train.labels).min())  # n labels an identity means n of every identity
     budgets = [n for n in settings.probe_labels if n <= most]
     for n in budgets:
@@ -61,12 +100,6 @@ def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.nd
     accuracy = {name: float(answers.mean()) for name, answers in right.items()}
     raw = knn_answers(_raw(train.pixels), train.labels, _raw(test.pixels), test.labels, 1)
     results = {
-        "test": {
-            "accuracy": accuracy["finetuned"],
-            "top5": top_k_accuracy(logits, test.labels, 5),
-            "accuracy_ci95": list(bootstrap_interval(right["finetuned"], settings.bootstrap, seed)),
-            "photographs": len(test.labels),
-        },
         "probe": {"accuracy": accuracy["probe"], "by_labels": {str(n): accuracy[f"probe_{n}"] for n in budgets}},
         "knn": {
             "accuracy": accuracy["knn"],
@@ -75,22 +108,7 @@ def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.nd
         },
         "verification": pairs,
     }
-    areas, errors = verification_bootstrap(
-        test.features,
-        test.labels,
-        max_impostors=settings.verification_pairs,
-        resamples=settings.verification_bootstrap,
-        seed=seed,
-    )
-    answers = {
-        "photographs": {
-            "key": test.keys,
-            "identity": test.names,
-            **{way: r.astype(int).tolist() for way, r in right.items()},
-        },
-        "verification": {name: _listed(values) for name, values in (("auc", areas), ("eer", errors))},
-    }
-    return Scores(results, roc, answers)
+    return Frozen(results, right, roc)
 
 
 def _listed(values: np.ndarray) -> list[float | None]:

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# What a machine with a GPU is for, in one go and without a network: the tests that need CUDA, the speed of training
+# steps, what feeds them, and a real pretraining with its frozen-feature scores.
+#
+#   bash benchmarks/gpu.sh [--cpu] [--tiny] [tests] [steps] [loader] [pretrain]      # no name: all four
+#
+# `make gpu-pack` beforehand, where there is a network, fills .gpu/ with what the machine lacks. JSON, a log and the
+# pretrained weights go to the folder that OUT names (default: gpu-results). A part that fails, or takes longer than
+# its limit, is said to and the next goes on; the exit code is then 1.
+# --cpu: the same without a GPU. --tiny: next to no work, on a few faces that are drawn first, where DVC's packages are.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+device=cuda tiny="" parts=""
+for word in "$@"; do
+  case $word in
+    --cpu) device=cpu ;;
+    --tiny) tiny=yes ;;
+    tests | steps | loader | pretrain) parts+=" $word" ;;
+    *) echo "gpu.sh: $word: not known; --cpu, --tiny, tests, steps, loader or pretrain" >&2; exit 2 ;;
+  esac
+done
+: "${parts:= tests steps loader pretrain}" "${PYTHON:=python3}" "${OUT:=gpu-results}"
+mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 2
+exec > >(tee "$OUT/log.txt") 2>&1
+log=$! work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+
+# What the pack holds: wheels where something is missing, faces.
+export PYTHONPATH=$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 COLUMNS=140 HF_HUB_OFFLINE=1
+pack=.gpu
+if [ -n "$(find $pack/wheels -name '*.whl' 2>/dev/null)" ] && ! "$PYTHON" -c "import pydantic, ruamel.yaml, simplejpeg, lightly" 2>/dev/null; then
+  "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --target "$work/site" $pack/wheels/*.whl
+  export PYTHONPATH=$work/site:$PYTHONPATH
+fi
+if [ -n "$tiny" ]; then
+  pack=$work/pack
+  FACEREP_SCRATCH=$work/scratch "$PYTHON" -m benchmarks.gpu_pack --drawn --into "$work/pack"
+fi
+tar -xzf "$pack/data.tar.gz" -C "$work" || echo "gpu.sh: no faces to pretrain on; run make gpu-pack where there is a network"
+
+seconds=120 # of pretraining
+steps=(--repeats 3 --seconds 0.5)
+loader=(--repeats 2 --seconds 0.5)
+if [ -n "$tiny" ]; then
+  seconds=4
+  export TORCH_COMPILE_DISABLE=1 # compilers take a minute on two cores
+  steps=(--repeats 1 --seconds 0 --rotated atto:32:4 --grayscale atto:32:2)
+  loader=(--repeats 1 --seconds 0 --case atto:32:4 --photographs 16 --distinct 4)
+fi
+
+"$PYTHON" -c "import platform, torch, torchvision, transformers as t
+print('Python', platform.python_version(), 'torch', torch.__version__, 'torchvision', torchvision.__version__, 'transformers', t.__version__)"
+[ $device = cpu ] || nvidia-smi --query-gpu=name,memory.total,driver_version,power.limit,clocks.max.sm --format=csv
+
+done_so_far=""
+part() { # NAME LIMIT COMMAND…: run it if it was asked for, note how it ended
+  local name=$1 limit=$2 start=$SECONDS code
+  shift 2
+  [[ " $parts " == *" $name "* ]] || return 0
+  printf '\n=== %s: %s\n' "$name" "$*"
+  timeout --kill-after 5 "$limit" "$@" < /dev/null
+  code=$?
+  case $code in
+    0) echo "=== $name: done in $((SECONDS - start)) s" ;;
+    124 | 137) echo "=== $name: FAILED, it took longer than $limit s" ;;
+    *) echo "=== $name: FAILED with exit code $code, after $((SECONDS - start)) s" ;;
+  esac
+  done_so_far+="${done_so_far:+, }\"$name\": {\"exit_code\": $code, \"seconds\": $((SECONDS - start))}"
+  printf '{"device": "%s", "parts": {%s}}\n' "$device" "$done_so_far" > "$OUT/parts.json"
+  [ $code = 0 ] || failed=1
+}
+
+failed=0 # 8 minutes in all: 230 s to the end of steps (which keeps what it has measured), 70 and 175 for the others
+part tests 90 "$PYTHON" -m pytest -m gpu -q -p no:cacheprovider --durations 8 $(grep -l 'mark\.gpu' tests/*.py)
+part steps $((230 - SECONDS)) "$PYTHON" -m benchmarks.train_step --device $device --json "$OUT/train_step.json" "${steps[@]}"
+part loader 70 "$PYTHON" -m benchmarks.loader --device $device --json "$OUT/loader.json" "${loader[@]}"
+part pretrain $((seconds + 55)) "$PYTHON" -m benchmarks.gpu_pretrain --device $device --data "$work/data" --seconds $seconds --out "$OUT"
+printf '\n=== %s s in all, results in %s\n' $SECONDS "$OUT"
+exec > /dev/null 2>&1 && wait $log # the log is whole then
+exit $failed

@@ -1,0 +1,146 @@
+"""A pretraining of a given time by the stage pretrain itself, and its frozen-feature scores beside those of random weights.
+
+Writes OUT/pretrain.json (settings, speed, curves, scores) and OUT/pretrained/, a transformers folder with weights in
+fp16. How many epochs fit is told by some timed steps beforehand.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from ruamel.yaml import YAML
+from torch import nn
+
+from benchmarks.common import ROOT, Case, closing, number, save, show
+from benchmarks.on_device import WARM_UP, timed_on
+from benchmarks.steps import Ours
+from facerep.cores import cores
+from facerep.errors import FacerepError
+from facerep.evaluate import frozen_splits
+from facerep.models import build_backbone, load_backbone
+from facerep.params import Params, load_params
+from facerep.roles import read_selection
+from facerep.scores import score_frozen
+
+# What SimCLR is known to want beyond lfw's block: small crops, strong jitter, a low temperature, large batches.
+SETTINGS = {"learning_rate": 0.002, "temperature": 0.1, "min_crop_area": 0.25, "color_jitter": 0.4}
+SHARE = 0.65  # of the time for training; the rest is the start, compiling and scoring
+MOST = 400  # epochs
+SHOWN = (
+    ("linear probe", "probe", "accuracy"),
+    ("kNN", "knn", "accuracy"),
+    ("verification, AUC", "verification", "auc"),
+)
+
+
+def main(given: list[str] | None = None) -> None:
+    """Pretrain, score, bring the weights home."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder with faces/ and selection.parquet")
+    parser.add_argument("--out", type=Path, required=True, help="where the results go")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
+    parser.add_argument("--pretext", default="simclr")
+    parser.add_argument("--model", default="atto")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=120, help="of pretraining, about (default: 120)")
+    options = parser.parse_args(given)
+    try:
+        run(options)
+    except FacerepError as error:
+        sys.exit(f"gpu-pretrain: {error}")
+
+
+def run(options: argparse.Namespace) -> None:
+    """As main says."""
+    photographs = read_selection(options.data / "selection.parquet", "pretrain").num_rows
+    batch = min(options.batch_size, max(2, photographs // 4))
+    case = Case(options.model, options.image_size, batch)
+    rate = rate_of(options.pretext, case, options.device)
+    epochs = max(1, min(MOST, int(SHARE * options.seconds * rate / photographs)))
+    print(f"{rate:,.0f} photographs/s: {epochs} epochs of {photographs} photographs", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        params = params_of(options, case, epochs, place / "params.yaml")
+        (place / "data").symlink_to(options.data.resolve())
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "stages.pretrain"], cwd=place, env=environment(place), check=True)
+        seconds = time.perf_counter() - start
+        line = closing(
+            "pretrain", cores(), {}, options.device, pretext=options.pretext, case=str(case), batch_size=batch
+        )
+        for name, file in (("metrics", "metrics/pretrain.json"), ("speed", "speed/pretrain.json")):
+            line[name] = json.loads((place / file).read_text())
+        line["curves"] = json.loads((place / "metrics/pretrain/curves.json").read_text())
+        line |= {"photographs": photographs, "epochs": epochs, "stage_s": round(seconds, 1)}
+        line["settings"] = params.active.pretrain.model_dump()
+        backbone = load_backbone(place / "models/pretrained")
+        backbone.half().save_pretrained(options.out / "pretrained")  # which facerep loads in fp32
+        backbone.float()
+    save(line, options.out / "pretrain.json")  # before the scores, which may take too long
+    for name, network in (("pretrained", backbone), ("random", build_backbone(params.active.model, params.seed))):
+        line[name] = scores_of(network, params, options.data, options.device)
+        save(line, options.out / "pretrain.json")
+    show(
+        f"frozen features after {epochs * photographs:,} photographs of {options.pretext}, and of random weights",
+        ["", "pretrained", "random"],
+        [[name, number(line["pretrained"][way][key]), number(line["random"][way][key])] for name, way, key in SHOWN],
+    )
+    for budget, value in line["pretrained"]["probe"]["by_labels"].items():
+        print(
+            f"linear probe, {budget} labels: {value:.3f}, random weights {line['random']['probe']['by_labels'][budget]:.3f}"
+        )
+
+
+def rate_of(pretext: str, case: Case, device: str, seconds: float = 1.0) -> float:
+    """Photographs/s of the training step on a resident batch."""
+    ours = Ours(pretext, case, cores(), device, compiled=device == "cuda", **SETTINGS)
+    work = timed_on(device, ours.step, case.batch_size)
+    work(WARM_UP)
+    once = work(1)
+    done = work(max(1, round(seconds / once.seconds)))
+    return done.images / done.seconds
+
+
+def params_of(options: argparse.Namespace, case: Case, epochs: int, path: Path) -> Params:
+    """params.yaml with lfw's block and what this run wants, written to `path`."""
+    yaml = YAML()
+    raw = yaml.load(ROOT / "params.yaml")
+    raw |= {"pretext": options.pretext, "profile": "lfw", "device": options.device, "threads": cores()}
+    raw["compile"] = options.device == "cuda"
+    raw["lfw"]["crop"]["size"] = raw["lfw"]["model"]["image_size"] = case.image_size
+    raw["lfw"]["model"]["name"] = case.model
+    raw["lfw"]["pretrain"] |= {
+        **SETTINGS,
+        "epochs": epochs,
+        "batch_size": case.batch_size,
+        "warmup_epochs": epochs / 20,
+    }
+    raw["lfw"]["pretrain"]["score_every"] = max(1, epochs // 10)
+    yaml.dump(raw, path)
+    return load_params(path)
+
+
+def environment(place: Path) -> dict[str, str]:
+    """The shell's, with this repository on the path and unfinished work in `place`."""
+    paths = [str(ROOT), str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "FACEREP_SCRATCH": str(place / "scratch")}
+
+
+def scores_of(backbone: nn.Module, params: Params, data: Path, device: str) -> dict[str, Any]:
+    """Linear probe, kNN and verification of the frozen features."""
+    splits = frozen_splits(backbone.to(device).eval(), data, params.active.model.image_size, torch.device(device))
+    return score_frozen(params.active.evaluate, params.seed, splits).results
+
+
+if __name__ == "__main__":
+    main()
