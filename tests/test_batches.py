@@ -171,7 +171,7 @@ def test_faces_that_a_gpu_decodes_are_near_the_processors(data_folder: Path) -> 
     """A few of 255 off, as two JPEG decoders are; and the batches come in the same order."""
     device = torch.device("cuda", torch.cuda.current_device())
     pixels, plain = (FacePixels(data_folder / "faces", rows_of(data_folder, 0, 17), 32) for _ in range(2))
-    if not pixels.decode_on(device):
+    if not pixels.move_to(device):
         pytest.skip("torchvision without nvJPEG")
     batches = EpochBatches(17, 6, Share(), seed=1)
     for part, (rows, _, _) in zip(Loader(pixels, batches, device).epoch(2), batches.parts(2), strict=True):
@@ -182,6 +182,34 @@ def test_faces_that_a_gpu_decodes_are_near_the_processors(data_folder: Path) -> 
         off = (part.batch.images.cpu().float() - expected.images.float()).abs()
         assert off.mean() < 1.5
         assert off.max() <= 16
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("free_mb", [2**20, 0], ids=["there is room", "there is none"])
+def test_faces_that_a_gpu_holds_or_is_sent_are_the_processors(
+    free_mb: int, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free_mb * 2**20, 2**40))
+    pixels, plain = (FacePixels(data_folder / "faces", rows_of(data_folder, 0, 17), 32, 64) for _ in range(2))
+    batches = EpochBatches(17, 6, Share(), seed=1)
+    loader = Loader(pixels, batches, device)
+    assert pixels.kept is not None and pixels.kept.is_cuda is (free_mb > 0)
+    for part, (rows, _, _) in zip(loader.epoch(2), batches.parts(2), strict=True):
+        expected = plain.__getitems__(rows)
+        assert part.batch.images.device == part.batch.labels.device == device
+        assert torch.equal(part.batch.images.cpu(), expected.images)
+        assert torch.equal(part.batch.labels.cpu(), expected.labels)
+        assert part.batch.samples.tolist() == rows and not part.batch.samples.is_cuda
+
+
+def test_on_a_processor_nothing_moves(data_folder: Path) -> None:
+    for memory_mb in (0, 64):
+        pixels = FacePixels(data_folder / "faces", rows_of(data_folder, 0, 4), 32, memory_mb)
+        assert pixels.move_to(torch.device("cpu"))
+        assert (pixels.kept is not None) == (memory_mb > 0)
+        assert pixels.__getitems__([0, 1]).images.device.type == "cpu"
 
 
 # Fetched ahead

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification, ConvNextConfig, ConvNextForImageClassification, ConvNextModel
 from transformers.models.convnext.modeling_convnext import ConvNextLayer
 
-from facerep.convnext import DROP_PATH, FastLayer, SampleDropPath, draw_drop_path, make_fast
+from facerep.convnext import DROP_PATH, FastLayer, SampleDropPath, compile_blocks, draw_drop_path, make_fast
 from facerep.draws import Draws
 from facerep.models import PretextModel
 from facerep.pretexts import pretext_named
@@ -52,19 +52,20 @@ def off(got: Tensor, expected: Tensor) -> float:
     return float((got.double() - expected.double()).norm() / expected.double().norm())
 
 
-def gradients(model: nn.Module, images: Tensor, autocast: bool = False) -> dict[str, Tensor]:
-    """Output, and the gradients of the input and of every weight."""
-    images = images.clone().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+def gradients(model: nn.Module, images: Tensor, autocast: bool = False, device: str = "cpu") -> dict[str, Tensor]:
+    """Output, and the gradients of the input and of every weight; as reckoned on `device`, on the CPU."""
+    model.to(device)
+    images = images.to(device).clone().requires_grad_()
+    with torch.autocast(device, torch.bfloat16, enabled=autocast):
         logits = model(images).logits
     target = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
-    (logits.float() * target).sum().backward()
+    (logits.float() * target.to(device)).sum().backward()
     assert images.grad is not None
     out = {"logits": logits.detach(), "images": images.grad}
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         out[name] = parameter.grad
-    return out
+    return {name: tensor.cpu() for name, tensor in out.items()}
 
 
 @pytest.mark.parametrize("layer_scale", [1.0, 0.0], ids=["scaled", "unscaled"])
@@ -78,6 +79,48 @@ def test_outputs_and_gradients_are_those_of_transformers(training: bool, layer_s
     assert got.keys() == expected.keys()
     assert {name: round(off(got[name], expected[name]), 5) for name in expected} == dict.fromkeys(expected, 0.0)
     assert all(tensor.norm() > 1e-3 for tensor in expected.values()), "nothing is compared with nothing"
+
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
+@pytest.mark.gpu
+@CUDA
+def test_a_gpu_answers_and_learns_as_a_processor_does(images: Tensor) -> None:
+    """In fp32 without TF32; in bf16 as near to that as transformers' own is there, within half as much again."""
+    theirs = network()
+    exact = gradients(copy.deepcopy(theirs), images)
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        got = gradients(fast(theirs), images, device="cuda")
+        rounded = gradients(copy.deepcopy(theirs), images, autocast=True, device="cuda")
+        ours = gradients(fast(theirs), images, autocast=True, device="cuda")
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    assert max(off(got[name], exact[name]) for name in exact) < 1e-3
+    error, allowed = (sum(off(them[name], exact[name]) for name in exact) for them in (ours, rounded))
+    assert 0 < error < 1.5 * allowed < 0.15 * len(exact)
+
+
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=[pytest.mark.gpu, CUDA])]
+)
+def test_compiled_blocks_answer_and_learn_as_the_others(device: str, images: Tensor) -> None:
+    """For one size of batch and, compiled once more, for any; blocks of one shape share what is compiled."""
+    compiled = fast(network())
+    compile_blocks(compiled)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    graphs = []
+    for size in (6, 6, 5, 4, 3):
+        expected = gradients(network(), images[:size])
+        compiled.zero_grad()
+        got = gradients(compiled, images[:size], device=device)
+        assert max(off(got[name], expected[name]) for name in expected) < 0.01
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] == len(DEPTHS), "one for each stage"
+    assert graphs[1] < graphs[2] == graphs[3] == graphs[4], "and once more for every other size together"
 
 
 def test_in_bf16_it_is_as_near_to_fp32_as_transformers_is(images: Tensor) -> None:

@@ -123,6 +123,21 @@ def test_what_is_saved_loads_with_auto_classes_and_gives_the_same_outputs(
     assert list(load_file(tmp_path / "finetuned" / "model.safetensors")) != []
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_loaded_in_single(dtype: torch.dtype, folder: Path, tmp_path: Path) -> None:
+    """transformers keeps the precision of the file, in which fine-tuning would then go on."""
+    load_backbone(folder).to(dtype).save_pretrained(tmp_path)
+    assert AutoModel.from_pretrained(tmp_path).dtype == dtype, "else there is nothing to mend"
+    for model in (
+        load_backbone(tmp_path),
+        new_classifier(tmp_path, ["a", "b"], seed=0),
+        build_backbone(Model(name=str(tmp_path), image_size=32), seed=0),
+    ):
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    for name, value in load_backbone(tmp_path).state_dict().items():
+        assert torch.equal(value, load_backbone(folder).state_dict()[name].to(dtype).float())
+
+
 def test_the_classifier_starts_from_the_backbone_with_a_head_from_the_seed(folder: Path) -> None:
     one, same, other = (new_classifier(folder, NAMES, seed=seed) for seed in (1, 1, 2))
     assert_same(one, same)

@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -708,3 +709,35 @@ def test_a_run_on_a_gpu_that_was_stopped_goes_on(splits: Splits, tmp_path: Path)
     got = run(classifier(), task_of(settings, splits), splits, tmp_path / "b", settings, runtime)
     for row, expected in zip(got.history, whole.history, strict=True):
         assert row == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def waits(pretext: str | None, splits: Splits, place: Path, batch_size: int) -> int:
+    """How often a training of two epochs makes the processor wait for the GPU; of labels, or of a pretext."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            runtime = RUNTIME._replace(device="cuda", precision="bf16")
+            more: dict[str, Any] = {"epochs": 2, "batch_size": batch_size, "ema_decay": 0.5, "color_jitter": 0.4}
+            if pretext is None:
+                labelled = finetuning(**more, mixup=0.4)
+                run(classifier(), task_of(labelled, splits), splits, place, labelled, runtime)
+            else:
+                settings = pretraining(**more, color_space="lab", loss_weighting="uncertainty")
+                model = pretext_model(pretext, settings=settings, drop_path=0.1)
+                run(model, PretextTask(pretext_named(pretext, settings), settings), splits, place, settings, runtime)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("pretext", [None, "rotated", "rotated_grayscale"])
+def test_no_step_waits_for_the_gpu(pretext: str | None, data_folder: Path, tmp_path: Path) -> None:
+    """Epochs do, for their means; of more steps an epoch no more. (SimCLR's steps do: lightly picks by a mask.)"""
+    first, few, many = (
+        waits(pretext, splits_of(data_folder), tmp_path / str(n), size) for n, size in enumerate((16, 16, 4))
+    )
+    assert few > 0, "the means of an epoch are waited for, so this can see it"
+    assert many == few <= first
