@@ -71,7 +71,7 @@ part() { # NAME LIMIT COMMAND…: run it if it was asked for, note how it ended
 }
 
 failed=0 # 8 minutes in all: 230 s to the end of steps (which keeps what it has measured), 70 and 175 for the others
-part tests 90 "$PYTHON" -m pytest -m gpu -q -p no:cacheprovider --durations 8 $(grep -l 'mark\.gpu' tests/*.py)
+part tests 90 "$PYTHON" -m pytest -m gpu -q -p no:cacheprovider --durations 8 $(grep -l '^@pytest\.mark\.gpu' tests/*.py)
 part steps $((230 - SECONDS)) "$PYTHON" -m benchmarks.train_step --device $device --json "$OUT/train_step.json" "${steps[@]}"
 part loader 70 "$PYTHON" -m benchmarks.loader --device $device --json "$OUT/loader.json" "${loader[@]}"
 part pretrain $((seconds + 55)) "$PYTHON" -m benchmarks.gpu_pretrain --device $device --data "$work/data" --seconds $seconds --out "$OUT"

@@ -8,7 +8,6 @@ downloaded where that has it not. `--data data` takes your own instead, as `dvc 
 import argparse
 import gzip
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -28,6 +27,7 @@ import pyarrow.compute as pc
 from facerep.crop import crop
 from facerep.download import download
 from facerep.errors import FacerepError
+from facerep.files import atomic, atomic_folder
 from facerep.params import Archive, Crop, Download, Params, load_params
 from facerep.resample import encode_jpeg
 from facerep.roles import read_selection, stable_order
@@ -84,23 +84,25 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="with faces/ and selection.parquet; default: LFW")
     parser.add_argument("--drawn", action="store_true", help="a few drawn faces and no wheels: for a rehearsal")
     options = parser.parse_args(given)
+    wheels, packed = options.into / "wheels", options.into / "data.tar.gz"
     try:
-        shutil.rmtree(options.into, ignore_errors=True)
-        options.into.mkdir(parents=True)
         if not options.drawn:
-            fetch_wheels(options.into / "wheels", options.python, (*WHEELS, *options.wheels))
-        left = int(options.mb * 2**20) - size_of(options.into)
-        with tempfile.TemporaryDirectory() as folder:
-            data = options.data or faces_for_box(Path(folder), left, options.drawn)
-            pack(data, options.into / "data.tar.gz")
-        whole = size_of(options.into)
-        if whole > options.mb * 2**20:
-            raise FacerepError(
-                f"{options.into}: {whole / 2**20:.1f} MiB, more than --mb {options.mb:g}; take fewer faces."
-            )
+            with atomic_folder(wheels) as part:
+                fetch_wheels(part, options.python, (*WHEELS, *options.wheels))
+        limit = int(options.mb * 2**20) - size_of(wheels)
+        with tempfile.TemporaryDirectory() as folder, atomic(packed) as part:
+            data = options.data or faces_for_box(Path(folder), limit, options.drawn)
+            pack(data, part)
+            if part.stat().st_size > limit:
+                raise FacerepError(
+                    f"{data}: takes {part.stat().st_size / 2**20:.1f} MiB and the wheels {size_of(wheels) / 2**20:.1f}, "
+                    f"more than --mb {options.mb:g}; raise it, or take fewer faces."
+                )
     except FacerepError as error:
         sys.exit(f"gpu-pack: {error}")
-    print(f"{options.into}: {whole / 2**20:.1f} MiB")
+    print(
+        f"{options.into}: {size_of(wheels) / 2**20:.1f} MiB of wheels, {packed.stat().st_size / 2**20:.1f} MiB of faces"
+    )
 
 
 def fetch_wheels(folder: Path, python: str, names: Sequence[str]) -> None:
@@ -198,7 +200,12 @@ def _tables() -> bytes:
 
 
 def pack(data: Path, archive: Path) -> None:
-    """faces/ and selection.parquet of a data folder in one tar.gz, the same bytes each time."""
+    """faces/ and selection.parquet of a data folder in one tar.gz, the same bytes each time.
+
+    Raises FacerepError when they are not there.
+    """
+    read_index(data / "faces" / "index.parquet")
+    read_selection(data / "selection.parquet")
     files = [*sorted((data / "faces").iterdir()), data / "selection.parquet"]
     with (
         archive.open("wb") as file,

@@ -73,16 +73,16 @@ assert len(draw_faces(2, 64)) == 2
 
 
 def test_training_and_its_benchmarks_import_what_the_machine_has_and_the_wheels_alone() -> None:
-    tested = [f"tests.{path.stem}" for path in (ROOT / "tests").glob("*.py") if "mark.gpu" in path.read_text()]
-    tested.remove("tests.test_gpu_pack")
-    assert len(tested) >= 3
+    marked = [path for path in (ROOT / "tests").glob("*.py") if "\n@pytest.mark.gpu" in path.read_text()]
+    tested = sorted(f"tests.{path.stem}" for path in marked)
+    assert len(tested) >= 4
     modules = [
         "facerep.stopping",
         "stages",
         "facerep.pretrain",
         "facerep.finetune",
         "facerep.evaluate",
-        *sorted(tested),
+        *tested,
     ]
     modules += [f"benchmarks.{name}" for name in ("train_step", "loader", "gpu_pretrain")]
     words = [" ".join(names) for names in (gpu_pack.HAS, gpu_pack.WHEELS, modules)]
@@ -110,6 +110,23 @@ def test_a_wheel_that_is_not_pinned_is_a_sentence(tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit) as end:
         gpu_pack.main(["--into", str(tmp_path / "pack"), "--wheels", "no-such-package"])
     assert "requirements.lock: does not pin no-such-package" in str(end.value.code)
+
+
+@pytest.mark.parametrize("trouble", ["no data", "too large"])
+def test_data_that_cannot_be_packed_is_a_sentence_and_the_old_pack_stays(
+    trouble: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_pack, "fetch_wheels", lambda folder, *_: (folder / "a.whl").write_bytes(bytes(2**20)))
+    (tmp_path / "data.tar.gz").write_bytes(b"of before")
+    (tmp_path / "else").touch()
+    data = tmp_path if trouble == "no data" else data_folder
+    with pytest.raises(SystemExit) as end:
+        gpu_pack.main(["--into", str(tmp_path), "--data", str(data), "--mb", "1.01"])
+    assert ("index.parquet: not there" if trouble == "no data" else "more than --mb 1.01; raise it") in str(
+        end.value.code
+    )
+    assert (tmp_path / "data.tar.gz").read_bytes() == b"of before"
+    assert {path.name for path in tmp_path.iterdir()} == {"data.tar.gz", "else", "wheels"}
 
 
 def test_the_packed_faces_are_the_same_bytes_and_the_rest_is_as_many_as_fit(data_folder: Path, tmp_path: Path) -> None:
