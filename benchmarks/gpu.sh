@@ -48,8 +48,8 @@ if [ -n "$tiny" ]; then
   loader=(--repeats 1 --seconds 0 --case atto:32:4 --photographs 16 --distinct 4)
 fi
 
-"$PYTHON" -c "import platform, torch, torchvision, transformers as t
-print('Python', platform.python_version(), 'torch', torch.__version__, 'torchvision', torchvision.__version__, 'transformers', t.__version__)"
+"$PYTHON" -c "import sys; from importlib.metadata import version as v
+print('Python', sys.version.split()[0], *(f'{name} {v(name)}' for name in ('torch', 'torchvision', 'transformers', 'numpy')))"
 [ $device = cpu ] || nvidia-smi --query-gpu=name,memory.total,driver_version,power.limit,clocks.max.sm --format=csv
 
 done_so_far=""
