@@ -20,6 +20,7 @@ for word in "$@"; do
     *) echo "gpu.sh: $word: not known; --cpu, --tiny, tests, steps, loader or pretrain" >&2; exit 2 ;;
   esac
 done
+[ -x .venv/bin/python ] && : "${PYTHON:=$PWD/.venv/bin/python}" # make's, where that has run
 : "${parts:= tests steps loader pretrain}" "${PYTHON:=python3}" "${OUT:=gpu-results}"
 mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 2
 exec > >(tee "$OUT/log.txt") 2>&1
