@@ -34,7 +34,7 @@ def main(given: list[str] | None = None) -> None:
     """Measure and print."""
     parser = arguments(__doc__, repeats=5, seconds=2.0)
     parser.add_argument("--case", type=Case.parse, nargs="+", default=None, metavar="MODEL:SIZE:BATCH")
-    parser.add_argument("--photographs", type=int, help="default: 2048, on a device 16 batches")
+    parser.add_argument("--photographs", type=int, help="default: 2048, on a device 8 or 32 batches")
     parser.add_argument("--distinct", type=int, default=256, help="of them are drawn (default: 256)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="default: 0 1 2 4")
     on_a_device(parser, "every way to feed a network there, alone and with training; several cases can be named")

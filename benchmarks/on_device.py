@@ -30,7 +30,7 @@ from facerep.transforms import grayscale, normalize, to_float, turn
 Step = Callable[[], Any]
 CASES = {
     "grayscale": ["base:224:64"],
-    "rotated": ["atto:64:512", "atto:64:1024", "tiny:224:256", "atto:112:512", "atto:112:1024"],
+    "rotated": ["tiny:224:256", "atto:64:512", "atto:112:1024", "atto:64:1024", "atto:112:512"],
 }
 OURS, COMPILED, FREE = "facerep", "facerep, compiled", "facerep, cuDNN chooses"
 FP32, BF16, TIMM = "transformers, fp32", "transformers, bf16", "timm, bf16, channels_last"
@@ -40,6 +40,7 @@ REACH = {  # on an H100
     "atto_64_512_images_per_s": 20_000,
     "atto_64_1024_images_per_s": 20_000,
 }
+REACH_VS_TIMM = 1.2
 WARM_UP = 3  # steps that compile, choose algorithms and ask for memory
 
 
@@ -62,6 +63,9 @@ class OnDevice(Measured):
         except Exception as error:
             self._fail(error)
         self.run(WARM_UP)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # what cuDNN tried and compilers asked for is no part of a step
+            self.run(1)
         if device == "cuda" and not self.failed:
             self.peak_mb = (torch.cuda.max_memory_allocated() - before) / 2**20
 
@@ -91,7 +95,7 @@ def steps_on(device: str, options: argparse.Namespace) -> None:
     def line() -> dict[str, Any]:
         more = {
             "peak_tflops": peak / 1e12,
-            "reach": {key: REACH[key] for key in ratios if key in REACH},
+            "reach": {key: REACH.get(key, REACH_VS_TIMM) for key in ratios if key in REACH or is_vs_timm(key)},
             "cases": cases,
         }
         return closing("train_step", options.threads, ratios, device, **more)
@@ -103,6 +107,11 @@ def steps_on(device: str, options: argparse.Namespace) -> None:
             ratios |= {f"{name}_{what}": value for what, value in found.items()}
             save(line(), options.json)
     save(line(), options.json, shown=True)
+
+
+def is_vs_timm(key: str) -> bool:
+    """Whether it is the better of ours against timm's."""
+    return key.endswith("_vs_timm") and not key.endswith("eager_vs_timm")
 
 
 def measured(
@@ -142,6 +151,8 @@ def measured(
     found = {"images_per_s": best, "mfu": best * flops / peak}
     against = {"timm": TIMM, "transformers_fp32": FP32, "transformers_bf16": BF16}
     found |= {f"vs_{what}": best / rate[name] for what, name in against.items() if name in rate}
+    if OURS in rate and TIMM in rate:
+        found["eager_vs_timm"] = rate[OURS] / rate[TIMM]
     works.clear()
     gc.collect()
     torch._dynamo.reset()
@@ -173,6 +184,8 @@ def kernels_of(work: OnDevice, steps: int = 5) -> tuple[float, dict[str, float]]
         if event.device_type.name == "CUDA" and not event.is_user_annotation:
             spent[event.name[:100]] += event.time_range.elapsed_us()
     whole = spent.total()
+    if not whole:
+        raise RuntimeError("the profiler saw no kernel")
     return whole / 1e6 / steps, {name: round(each / whole, 4) for name, each in spent.most_common(15)}
 
 
@@ -276,5 +289,4 @@ def _start_of_memory(device: str) -> int:
     if device != "cuda":
         return 0
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
     return torch.cuda.memory_allocated()

@@ -84,20 +84,21 @@ def test_outputs_and_gradients_are_those_of_transformers(training: bool, layer_s
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
+@pytest.fixture
+def no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a GPU's convolutions of fp32 keep ten bits of a product's factors."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.mark.gpu
 @CUDA
-def test_a_gpu_answers_and_learns_as_a_processor_does(images: Tensor) -> None:
+def test_a_gpu_answers_and_learns_as_a_processor_does(images: Tensor, no_tf32: None) -> None:
     """In fp32 without TF32; in bf16 as near to that as transformers' own is there, within half as much again."""
     theirs = network()
     exact = gradients(copy.deepcopy(theirs), images)
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        got = gradients(fast(theirs), images, device="cuda")
-        rounded = gradients(copy.deepcopy(theirs), images, autocast=True, device="cuda")
-        ours = gradients(fast(theirs), images, autocast=True, device="cuda")
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+    got = gradients(fast(theirs), images, device="cuda")
+    rounded = gradients(copy.deepcopy(theirs), images, autocast=True, device="cuda")
+    ours = gradients(fast(theirs), images, autocast=True, device="cuda")
     assert max(off(got[name], exact[name]) for name in exact) < 1e-3
     error, allowed = (sum(off(them[name], exact[name]) for name in exact) for them in (ours, rounded))
     assert 0 < error < 1.5 * allowed < 0.15 * len(exact)
@@ -106,7 +107,7 @@ def test_a_gpu_answers_and_learns_as_a_processor_does(images: Tensor) -> None:
 @pytest.mark.parametrize(
     "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=[pytest.mark.gpu, CUDA])]
 )
-def test_compiled_blocks_answer_and_learn_as_the_others(device: str, images: Tensor) -> None:
+def test_compiled_blocks_answer_and_learn_as_the_others(device: str, images: Tensor, no_tf32: None) -> None:
     """For one size of batch and, compiled once more, for any; blocks of one shape share what is compiled."""
     compiled = fast(network())
     compile_blocks(compiled)

@@ -85,7 +85,7 @@ class FacePixels(Dataset[Batch]):
 
         A GPU holds the faces themselves, where they are kept in memory and fill at most a quarter of what it has free.
         Others it decodes, where its torchvision was built with nvJPEG: these pixels differ from the CPU's by a few of
-        255 here and there, as those of two JPEG decoders do.
+        255, as those of two JPEG decoders do; most where a JPEG holds its colors at half the size, as crop's do not.
         """
         if device.type == "cuda" and self.device != device and len(self):
             if self.kept is not None:

@@ -298,7 +298,7 @@ def _about(variants: Sequence[str], seeds: int) -> dict[str, Any]:
         "commits": ["0123456789abcdef0123456789abcdef01234567"],
         "commands": [
             "python -m facerep.study run studies/made_up.yaml",
-            "FACEREP_MIRROR=../shared/data dvc exp run -S profile=lfw -S pretext=rotated -S seed=0 "
+            "FACEREP_MIRROR=~/archives dvc exp run -S profile=lfw -S pretext=rotated -S seed=0 "
             "-S lfw.finetune.labels_per_identity=3",
             "python -m facerep.study page studies/made_up.yaml",
         ],
