@@ -36,37 +36,37 @@ from facerep.shards import ShardReader, ShardWriter, read_index, write_index
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the machine has, with what these need in turn: an image of PyTorch's, with transformers and the usual around it.
-HAS = (
-    *(
-        "torch",
-        "torchvision",
-        "transformers",
-        "accelerate",
-        "safetensors",
-        "huggingface-hub",
-        "timm",
-        "fsspec",
-        "aiohttp",
-    ),
-    *(
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "threadpoolctl",
-        "pyarrow",
-        "matplotlib",
-        "pillow",
-        "jinja2",
-        "tqdm",
-        "requests",
-    ),
-    *("rich", "psutil", "filelock", "packaging", "typing-extensions", "pytest", "pytest-timeout", "hypothesis"),
-)
+HAS = [
+    "torch",
+    "torchvision",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "huggingface-hub",
+    "timm",
+    "fsspec",
+    "aiohttp",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "threadpoolctl",
+    "pyarrow",
+    "matplotlib",
+    "pillow",
+    "jinja2",
+    "tqdm",
+    "requests",
+    "rich",
+    "psutil",
+    "filelock",
+    "packaging",
+    "typing-extensions",
+    "pytest",
+    "pytest-timeout",
+    "hypothesis",
+]
 # What else training, its tests and the benchmarks import; tests/test_gpu_pack.py imports them with these and HAS alone.
-WHEELS = (
-    *("pydantic", "pydantic-core", "annotated-types", "typing-inspection"),
-    *("ruamel-yaml", "simplejpeg", "lightly"),
-)
+WHEELS = ["pydantic", "pydantic-core", "annotated-types", "typing-inspection", "ruamel-yaml", "simplejpeg", "lightly"]
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 POOL = "faces-pool-64.tar.gz"  # members unlabelled/…, faces of 64 px
 SIZE, QUALITY = 64, 88
@@ -91,7 +91,7 @@ def main(given: list[str] | None = None) -> None:
                 fetch_wheels(part, options.python, (*WHEELS, *options.wheels))
         limit = int(options.mb * 2**20) - size_of(wheels)
         with tempfile.TemporaryDirectory() as folder, atomic(packed) as part:
-            data = options.data or faces_for_box(Path(folder), limit, options.drawn)
+            data = options.data or faces_to_pack(Path(folder), limit, options.drawn)
             pack(data, part)
             if part.stat().st_size > limit:
                 raise FacerepError(
@@ -127,7 +127,7 @@ def fetch_wheels(folder: Path, python: str, names: Sequence[str]) -> None:
         raise FacerepError(f"{folder}: {last[0].removeprefix('ERROR: ')}")
 
 
-def faces_for_box(work: Path, limit: int, drawn: bool) -> Path:
+def faces_to_pack(work: Path, limit: int, drawn: bool) -> Path:
     """A data folder below `work` of at most `limit` bytes (packed): LFW and the pool, or drawn faces."""
     from benchmarks.data import mirrored  # here: it brings transformers, which every process that cuts would import
 
