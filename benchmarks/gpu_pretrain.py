@@ -23,6 +23,7 @@ from torch import nn
 from benchmarks.common import ROOT, Case, closing, number, save, show
 from benchmarks.on_device import WARM_UP, timed_on
 from benchmarks.steps import Ours
+from benchmarks.variants import Here, measure
 from facerep.cores import cores
 from facerep.errors import FacerepError
 from facerep.evaluate import frozen_splits
@@ -111,11 +112,10 @@ def run(options: argparse.Namespace) -> None:
 def rate_of(pretext: str, case: Case, device: str, compiled: bool, seconds: float = 1.0) -> float:
     """Photographs/s of the training step on a resident batch."""
     ours = Ours(pretext, case, cores(), device, compiled=compiled, **SETTINGS)
-    work = timed_on(device, ours.step, case.batch_size)
-    work(WARM_UP)
-    once = work(1)
-    done = work(max(1, round(seconds / once.seconds)))
-    return done.images / done.seconds
+    work = Here("step", timed_on(device, ours.step, case.batch_size))
+    work.run(WARM_UP)
+    measure([work], repeats=1, seconds=seconds)
+    return work.median
 
 
 def params_of(options: argparse.Namespace, case: Case, epochs: int, path: Path) -> Params:

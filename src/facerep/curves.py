@@ -31,7 +31,7 @@ def write_curves(history: History, folder: Path) -> None:
         if table.stem not in splits:
             table.unlink()
     for split in splits:
-        rows = [_of_split(row, split) for row in history if any(key.startswith(f"{split}/") for key in row)]
+        rows = [_of_split(row, split) for row in history if _measures(row, split)]
         with atomic(folder / f"{split}.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
@@ -40,9 +40,13 @@ def write_curves(history: History, folder: Path) -> None:
 
 def _of_split(row: dict[str, float], split: str) -> dict[str, float]:
     """The epoch and the split's measures; the learning rate is training's."""
-    measures = {key.removeprefix(f"{split}/"): value for key, value in row.items() if key.startswith(f"{split}/")}
     rate = {"learning_rate": row["learning_rate"]} if split == "train" else {}
-    return {"epoch": int(row["epoch"]), **measures, **rate}
+    return {"epoch": int(row["epoch"]), **_measures(row, split), **rate}
+
+
+def _measures(row: dict[str, float], split: str) -> dict[str, float]:
+    """Those of one split, by their names alone."""
+    return {key.removeprefix(f"{split}/"): value for key, value in row.items() if key.startswith(f"{split}/")}
 
 
 def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path, title: str) -> dict[str, Any]:
@@ -57,6 +61,5 @@ def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path, titl
     kept = result.history[result.best_epoch - 1]
     metrics: dict[str, Any] = {"epochs": len(result.history), "best_epoch": result.best_epoch}
     for split, pixels in splits.items():
-        measures = {key.removeprefix(f"{split}/"): value for key, value in kept.items() if key.startswith(f"{split}/")}
-        metrics[split] = {"photographs": len(pixels), **measures}
+        metrics[split] = {"photographs": len(pixels), **_measures(kept, split)}
     return metrics
