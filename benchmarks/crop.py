@@ -28,12 +28,12 @@ from PIL import Image
 
 from benchmarks.common import ROOT, arguments, conclude, number, reached, show
 from benchmarks.data import draw_faces, mirrored, write_tar
-from facerep.archives import read_members
-from facerep.crop import crop
-from facerep.cropped import discard_cropped
+from facerep.archives.reader import read_members
+from facerep.crop.catalogue import key_of
+from facerep.crop.parts import discard_cropped
+from facerep.crop.resample import cut_square, resize
+from facerep.crop.stage import crop
 from facerep.params import Crop, load_params
-from facerep.photographs import key_of
-from facerep.resample import cut_square, resize
 
 SIZE, QUALITY = 224, 95
 REACH = {"plain": 3.0, "bare": 0.75}

@@ -11,11 +11,11 @@ import pyarrow as pa
 from torch import Tensor
 
 from benchmarks.common import ROOT
-from facerep.face import Photograph, cut_face
+from facerep.crop.cut import Photograph, cut_face
+from facerep.faces.pixels import FacePixels
+from facerep.faces.shards import ShardWriter
 from facerep.params import load_params
-from facerep.pixels import FacePixels
-from facerep.shards import ShardWriter
-from facerep.synthetic import Split, photograph
+from facerep.synthetic.archive import Split, photograph
 
 PER_IDENTITY = 8
 QUALITY = 90

@@ -31,9 +31,9 @@ from benchmarks.common import arguments, conclude, number, show
 from benchmarks.face_sets import COPIES, Sample, drawn_faces, faceless_pictures, lfw_faces, vggface2_faces
 from benchmarks.peer_packages import add_argument, peer
 from benchmarks.variants import Here, Work, measure, timed
-from facerep.boxes import Box
-from facerep.detect import LARGEST, SMALLEST, largest_face
-from facerep.resample import resize
+from facerep.crop.boxes import Box
+from facerep.crop.detector import LARGEST, SMALLEST, largest_face
+from facerep.crop.resample import resize
 
 Find = Callable[[np.ndarray], Box | None]
 BATCH = 25  # photographs between two looks at the clock

@@ -9,12 +9,12 @@ from PIL import Image, ImageFilter
 
 from benchmarks.data import mirrored
 from benchmarks.peer_packages import peer
-from facerep.archives import read_members
-from facerep.boxes import Box, key_hash, read_boxes
-from facerep.decode import decode_pixels
-from facerep.photographs import key_of
-from facerep.resample import luma, resize
-from facerep.synthetic import Split, photograph
+from facerep.archives.reader import read_members
+from facerep.crop.boxes import Box, key_hash, read_boxes
+from facerep.crop.catalogue import key_of
+from facerep.crop.decode import decode_pixels
+from facerep.crop.resample import luma, resize
+from facerep.synthetic.archive import Split, photograph
 
 MEGAPIXELS = 50.0
 VIOLA_JONES = 250 / 2.2  # the side of the square that LFW's photographs were cut around, pixels

@@ -18,8 +18,8 @@ from benchmarks.data import draw_faces, write_shards
 from benchmarks.on_device import WARM_UP, timed_on
 from benchmarks.steps import SEED, Ours
 from benchmarks.variants import Here, measure
-from facerep.batches import EpochBatches, Loader, Share
-from facerep.pixels import Batch, FacePixels
+from facerep.faces.batches import EpochBatches, Loader, Share
+from facerep.faces.pixels import Batch, FacePixels
 
 CASES = ["atto:64:512", "tiny:224:256"]
 EVERYTHING = 2**20  # memory_mb

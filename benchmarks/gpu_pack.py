@@ -24,15 +24,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from facerep.crop import crop
-from facerep.download import download
-from facerep.errors import FacerepError
-from facerep.files import atomic, atomic_folder
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic, atomic_folder
+from facerep.crop.resample import encode_jpeg
+from facerep.crop.stage import crop
+from facerep.download.stage import download
+from facerep.faces.roles import read_selection, stable_order
+from facerep.faces.shards import ShardReader, ShardWriter, read_index, write_index
 from facerep.params import Archive, Crop, Download, Params, load_params
-from facerep.resample import encode_jpeg
-from facerep.roles import read_selection, stable_order
-from facerep.selection import select
-from facerep.shards import ShardReader, ShardWriter, read_index, write_index
+from facerep.select.stage import select
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the machine has, with what these need in turn: an image of PyTorch's, with transformers and the usual around it.
@@ -65,7 +65,7 @@ HAS = [
     "pytest-timeout",
     "hypothesis",
 ]
-# What else training, its tests and the benchmarks import; tests/test_gpu_pack.py imports them with these and HAS alone.
+# What else training, its tests and the benchmarks import; a test imports them with these and HAS alone.
 WHEELS = ["pydantic", "pydantic-core", "annotated-types", "typing-inspection", "ruamel-yaml", "simplejpeg", "lightly"]
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 POOL = "faces-pool-64.tar.gz"  # members unlabelled/…, faces of 64 px

@@ -24,13 +24,13 @@ from benchmarks.common import ROOT, Case, closing, number, save, show
 from benchmarks.on_device import WARM_UP, timed_on
 from benchmarks.steps import Ours
 from benchmarks.variants import Here, measure
-from facerep.cores import cores
-from facerep.errors import FacerepError
-from facerep.evaluate import frozen_splits
-from facerep.models import build_backbone, load_backbone
+from facerep.core.cores import cores
+from facerep.core.errors import FacerepError
+from facerep.evaluate.scores import score_frozen
+from facerep.evaluate.stage import frozen_splits
+from facerep.faces.roles import read_selection
+from facerep.nets.convnext import build_backbone, load_backbone
 from facerep.params import Params, load_params
-from facerep.roles import read_selection
-from facerep.scores import score_frozen
 
 # What SimCLR is known to want beyond lfw's block: small crops, strong jitter, a low temperature, large batches.
 SETTINGS = {"learning_rate": 0.002, "temperature": 0.1, "min_crop_area": 0.25, "color_jitter": 0.4}

@@ -23,8 +23,8 @@ from benchmarks.common import MEASURED, Case, arguments, conclude, number, on_a_
 from benchmarks.data import draw_faces, write_files, write_shards
 from benchmarks.steps import SEED, ours
 from benchmarks.variants import Work, interleaved, timed
-from facerep.batches import EpochBatches, Loader, Share
-from facerep.pixels import FacePixels
+from facerep.faces.batches import EpochBatches, Loader, Share
+from facerep.faces.pixels import FacePixels
 
 DECODED, KEPT, TRAINING = "facerep, decoding each time", "facerep, kept in memory", "what training takes"
 REACH = {"files": 5, "training": 10}

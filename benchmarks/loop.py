@@ -1,6 +1,6 @@
 """The real training loop against the bare forward, backward and step of the same network on one resident batch.
 
-The loop is facerep.training.fit: batches from a loader over photographs in memory, crops, mirrors and turns, scores,
+The loop is facerep.training.loop.fit: batches from a loader over photographs in memory, crops, mirrors and turns, scores,
 schedule, clipped gradients, progress bar, curves, the state of the run saved after each epoch. Its val holds
 one batch and is left in its time, and so is its start. The bare loop has its batch turned and normalised beforehand.
 Two more say where the rest goes: `fit` without its start and the ends of its epochs, and a bare loop that prepares,
@@ -18,15 +18,15 @@ from benchmarks.common import MEASURED, Case, arguments, conclude, reached, row_
 from benchmarks.data import draw_faces, in_memory
 from benchmarks.steps import SEED, build_model, ours, ours_bare, settings_of_pretraining
 from benchmarks.variants import Done, Here, Measured, Work, measure
-from facerep.pixels import FacePixels
-from facerep.places import Folder
-from facerep.pretexts import pretext_named
-from facerep.pretrain import PretextTask
-from facerep.runtime import Runtime
-from facerep.states import Store
-from facerep.training import fit
+from facerep.faces.pixels import FacePixels
+from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.stage import PretextTask
+from facerep.resume.checkpoints import Store
+from facerep.resume.storage import Folder
+from facerep.training.loop import fit
+from facerep.training.runtime import Runtime
 
-LOOP, STEPS = "facerep.training.fit", "its steps alone"
+LOOP, STEPS = "facerep.training.loop.fit", "its steps alone"
 BARE, WHOLE = "bare loop", "bare loop that prepares, scores and clips"
 
 

@@ -23,9 +23,9 @@ from benchmarks.peer_packages import peer
 from benchmarks.roofline import flops_of_image
 from benchmarks.steps import Ours, quarter_turns, resident
 from benchmarks.variants import Done, Measured, Work, measure
-from facerep.heads import PixelDecoder
-from facerep.models import SIZES
-from facerep.transforms import grayscale, normalize, to_float, turn
+from facerep.faces.transforms import grayscale, normalize, to_float, turn
+from facerep.nets.convnext import SIZES
+from facerep.pretrain.heads import PixelDecoder
 
 Step = Callable[[], Any]
 CASES = {

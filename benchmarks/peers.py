@@ -33,13 +33,13 @@ from benchmarks.common import MEASURED, Case, arguments, conclude, reached, row_
 from benchmarks.data import draw_faces, write_files, write_shards
 from benchmarks.steps import SEED, build_model, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
-from facerep.pixels import FacePixels
-from facerep.places import Folder
-from facerep.pretexts import pretext_named
-from facerep.pretrain import PretextTask
-from facerep.runtime import Runtime, has_bf16
-from facerep.states import Store
-from facerep.training import fit
+from facerep.faces.pixels import FacePixels
+from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.stage import PretextTask
+from facerep.resume.checkpoints import Store
+from facerep.resume.storage import Folder
+from facerep.training.loop import fit
+from facerep.training.runtime import Runtime, has_bf16
 
 SKIPPED = 5  # steps at the start of a run
 OURS = "facerep"

@@ -26,12 +26,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from benchmarks.common import ROOT, conclude, show
-from facerep.cores import cores
-from facerep.evaluate import evaluate
-from facerep.finetune import finetune
+from facerep.core.cores import cores
+from facerep.evaluate.stage import evaluate
+from facerep.finetune.stage import finetune
 from facerep.params import load_params
-from facerep.pretrain import pretrain
-from facerep.runtime import has_bf16
+from facerep.pretrain.stage import pretrain
+from facerep.training.runtime import has_bf16
 
 PRECISIONS = ("fp32", "bf16")
 aten = torch.ops.aten

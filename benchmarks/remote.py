@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.common import ROOT, arguments, conclude, number, reached, show
 from benchmarks.data import draw_faces, write_shards
-from tests.gcs import running_server
+from tests.support.gcs import running_server
 
 REACH = {"push": 10.0, "pull": 10.0}
 WAYS = ("shards", "files")

@@ -24,8 +24,8 @@ from benchmarks import operators
 from benchmarks.common import Case, arguments, conclude, number, show
 from benchmarks.steps import Ours, build_model, resident, settings_of_pretraining
 from benchmarks.variants import Done, Here, measure, timed
-from facerep.models import SIZES
-from facerep.runtime import has_bf16
+from facerep.nets.convnext import SIZES
+from facerep.training.runtime import has_bf16
 
 CASES = {"grayscale": [Case("base", 224, 8)], "rotated": [Case("atto", 96, 64)]}
 REACH = {"base_224": 0.8, "atto_96": 0.55}

@@ -28,17 +28,17 @@ from dvc.repo import Repo
 
 from benchmarks.common import ROOT, arguments, conclude, number, show
 from benchmarks.data import draw_faces, write_tar
-from facerep.archives import read_members
+from facerep.archives.reader import read_members
+from facerep.faces.shards import write_index
 from facerep.params import load_params
-from facerep.selection import select
-from facerep.shards import write_index
+from facerep.select.stage import select
 
 VGGFACE2_GB = 38  # of its archives
 PER_IDENTITY = 60
 CUT = """
 import sys
 from pathlib import Path
-from facerep.crop import crop
+from facerep.crop.stage import crop
 from facerep.params import load_params
 settings = load_params(sys.argv[1]).vggface2.crop.model_copy(update={"method": "center", "size": 64, "shard_mb": 32})
 crop(settings, [Path(sys.argv[2])], Path(sys.argv[3]), per_identity=60, workers=int(sys.argv[4]))

@@ -1,8 +1,8 @@
 """Pretraining on 1,000, 10,000 and 100,000 synthetic photographs: time a photograph, and peak memory.
 
-facerep.training.fit on a micro ConvNeXt, rotated, 32 px, so that loader and loop are much of the time. Some hundred faces
-are drawn, and stand in the shards again and again under other names. The time is that of the steps, from the first batch
-asked for to the last update: the end of an epoch (val, state, curves) costs the same for any number of photographs. Each
+facerep.training.loop.fit on a micro ConvNeXt, rotated, 32 px, so that loader and loop are much of the time. Some hundred
+faces are drawn, and stand in the shards again and again under other names. The time is that of the steps, from the first
+batch asked for to the last update: the end of an epoch (val, state, curves) costs the same for any number of photographs. Each
 number has a process of its own; nothing is kept in memory, but in the last line, where all decoded faces are.
 """
 
@@ -20,14 +20,14 @@ from benchmarks.common import MEASURED, arguments, conclude, number, row_of, sho
 from benchmarks.data import draw_faces, write_shards
 from benchmarks.steps import SEED, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
-from facerep.models import PretextModel
-from facerep.pixels import FacePixels
-from facerep.places import Folder
-from facerep.pretexts import pretext_named
-from facerep.pretrain import PretextTask
-from facerep.runtime import Runtime
-from facerep.states import Store
-from facerep.training import fit
+from facerep.faces.pixels import FacePixels
+from facerep.nets.convnext import PretextModel
+from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.stage import PretextTask
+from facerep.resume.checkpoints import Store
+from facerep.resume.storage import Folder
+from facerep.training.loop import fit
+from facerep.training.runtime import Runtime
 
 SIDE, BATCH = 32, 50  # pixels; photographs, so that every batch of a round number of them is full
 

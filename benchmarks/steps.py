@@ -13,18 +13,18 @@ from benchmarks.common import ROOT, Case
 from benchmarks.operators import PHASES
 from benchmarks.peer_packages import peer
 from benchmarks.variants import Work, timed
-from facerep.convnext import compile_blocks, draw_drop_path, make_fast
-from facerep.draws import Draws
-from facerep.heads import Answer
-from facerep.means import Means
-from facerep.models import SIZES, PretextModel, build_backbone, parameter_groups
+from facerep.faces.draws import Draws
+from facerep.faces.pixels import Batch
+from facerep.faces.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize, to_float, turn
+from facerep.nets.convnext import SIZES, PretextModel, build_backbone, parameter_groups
+from facerep.nets.fast import compile_blocks, draw_drop_path, make_fast
 from facerep.params import Model, Pretrain, load_params
-from facerep.pixels import Batch
-from facerep.pretext import Truth
-from facerep.pretexts import pretext_named
-from facerep.pretrain import PretextTask
-from facerep.runtime import Runtime, accelerator_for, has_bf16
-from facerep.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize, to_float, turn
+from facerep.pretrain.heads import Answer
+from facerep.pretrain.pretext import Truth
+from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.stage import PretextTask
+from facerep.training.meters import Means
+from facerep.training.runtime import Runtime, accelerator_for, has_bf16
 
 SEED = 0
 
@@ -54,14 +54,14 @@ def model_of(case: Case) -> Model:
 
 
 def build_model(pretext: str, case: Case, settings: Pretrain) -> PretextModel:
-    """As facerep.pretrain.pretrain builds it."""
+    """As facerep.pretrain.stage.pretrain builds it."""
     backbone = build_backbone(model_of(case), SEED, settings.drop_path)
     head = pretext_named(pretext, settings).head(backbone.config.hidden_sizes[-1])
     return PretextModel(backbone, head)
 
 
 class Ours:
-    """facerep.training's step, out of the same pieces: crops, turns and greys of the uint8 batch, scores and clipping."""
+    """The step of facerep.training.loop, out of its pieces: crops, turns and greys of uint8 batches, scores, clipping."""
 
     def __init__(
         self, pretext: str, case: Case, threads: int, device: str = "cpu", compiled: bool = False, **settings: Any

@@ -184,7 +184,7 @@ def peak_mb() -> float:
         return status["VmHWM"]
     import torch  # here: work that needs no torch starts at once
 
-    from facerep.runtime import peak_memory_mb
+    from facerep.training.runtime import peak_memory_mb
 
     return peak_memory_mb(torch.device("cpu"))
 

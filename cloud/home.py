@@ -20,12 +20,12 @@ from dvc.cli import main as dvc_main
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from facerep.errors import FacerepError
-from facerep.files import atomic
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic
 from facerep.params import parse_yaml
-from facerep.scratch import scratch_url
+from facerep.resume.scratch import scratch_url
 from facerep.study.config import Study, load_study
-from facerep.study.work import Bench
+from facerep.study.runs.bench import Bench
 
 HOME = Path("scratch/home")
 DATA = ["download", "crop", "select"]  # the stages that all runs of a study share

@@ -7,8 +7,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import ConvNextConfig, ConvNextForImageClassification
 
+from facerep.core.errors import FacerepError
 from facerep.dataset import FaceDataset
-from facerep.errors import FacerepError
 
 
 def main(root: Path) -> None:

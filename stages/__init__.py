@@ -9,11 +9,11 @@ from typing import Any
 # `dvc exp run --temp` runs a copy of the repository: use the copy's src, not the one that is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-import facerep.stopping  # noqa: F401  # first: it notes which process started this one
+import facerep.resume.stopping  # noqa: F401  # first: it notes which process started this one
 
 # isort: split
-from facerep.errors import FacerepError
-from facerep.files import disk_full_named, is_main_process, write_json
+from facerep.core.errors import FacerepError
+from facerep.core.files import disk_full_named, is_main_process, write_json
 from facerep.params import Params, load_params
 
 

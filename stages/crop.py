@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from facerep.crop import crop
-from facerep.photographs import raw_files
+from facerep.crop.catalogue import raw_files
+from facerep.crop.stage import crop
 from stages import run
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from facerep.download import download
+from facerep.download.stage import download
 from stages import run
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from facerep.evaluate import evaluate
+from facerep.evaluate.stage import evaluate
 from stages import run
 
 if __name__ == "__main__":

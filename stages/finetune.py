@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from facerep.finetune import finetune
+from facerep.finetune.stage import finetune
 from stages import run
 
 if __name__ == "__main__":

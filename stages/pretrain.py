@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from facerep.pretrain import pretrain
+from facerep.pretrain.stage import pretrain
 from stages import run
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from facerep.cropped import discard_cropped
+from facerep.crop.parts import discard_cropped
 from facerep.params import Params
-from facerep.selection import select
-from facerep.sheets import draw_sheets
+from facerep.select.sheets import draw_sheets
+from facerep.select.stage import select
 from stages import run
 
 FACES, DROPPED = Path("data/faces"), Path("data/dropped.parquet")

@@ -112,7 +112,7 @@ def toy_faces(split: str, identities: int, photographs: int, side: int = 32, see
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`faces/` (8 × 8 pretraining and 4 × 8 labelled faces of 32 px) and `selection.parquet`."""
     from facerep.params import Select, UseFraction
-    from facerep.selection import select
+    from facerep.select.stage import select
 
     data = tmp_path_factory.mktemp("data")
     write_faces(data / "faces", toy_faces("train", 8, 8) + toy_faces("test", 4, 8))

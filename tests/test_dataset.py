@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from facerep.core.errors import FacerepError
 from facerep.dataset import FaceDataset
-from facerep.errors import FacerepError
-from facerep.roles import read_selection
+from facerep.faces.roles import read_selection
 
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from facerep.errors import FacerepError
+from facerep.core.errors import FacerepError
 from facerep.params import load_params, pretext_names
+from tests.support.paths import ROOT
 
-REPOSITORY = Path(__file__).parents[1]
-TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def with_value(key: str, value: Any) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def sentence(tmp_path: Path, raw: Any) -> str:
 
 
 def test_the_repositorys_own_file_loads_and_every_profile_can_be_active() -> None:
-    params = load_params(REPOSITORY / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     raw = yaml.safe_load(TEXT)
     assert params.model_dump(exclude_unset=True) == raw
     for profile in ("demo", "lfw", "vggface2"):
@@ -199,10 +199,10 @@ def test_whole_numbers_serve_as_floats_and_yaml_1_2_floats_are_numbers(tmp_path:
 
 
 def test_the_pretexts_names_are_known_without_torch() -> None:
-    from facerep.pretexts import PRETEXTS
+    from facerep.pretrain.pretexts import PRETEXTS
 
     assert pretext_names() == list(PRETEXTS)
     light = (
-        "import sys, facerep.params, facerep.selection; facerep.params.load_params(); assert 'torch' not in sys.modules"
+        "import sys, facerep.select.stage as _, facerep.params as p; p.load_params(); assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", light], check=True, cwd=REPOSITORY)
+    subprocess.run([sys.executable, "-c", light], check=True, cwd=ROOT)

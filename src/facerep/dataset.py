@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import Dataset
 
-from facerep.draws import Draws
-from facerep.errors import FacerepError
-from facerep.pixels import FacePixels
-from facerep.pretexts import pretext_named
-from facerep.roles import read_selection
-from facerep.shards import read_index
-from facerep.transforms import TURN, normalize, to_float
+from facerep.core.errors import FacerepError
+from facerep.faces.draws import Draws
+from facerep.faces.pixels import FacePixels
+from facerep.faces.roles import read_selection
+from facerep.faces.shards import read_index
+from facerep.faces.transforms import TURN, normalize, to_float
+from facerep.pretrain.pretexts import pretext_named
 
 VERSIONS = ("original", "rotated", "grayscale", "rotated_grayscale")
 

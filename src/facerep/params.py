@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from facerep.errors import FacerepError
+from facerep.core.errors import FacerepError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # a part that is held out: never everything
 Share = Annotated[float, Field(gt=0, le=1)]  # a part that is used: never nothing
@@ -218,7 +218,7 @@ class Params(Strict):
 
 def pretext_names() -> list[str]:
     """The names in pretexts.py, by its text: to import it brings torch, seconds that half of the stages can do without."""
-    text = (Path(__file__).parent / "pretexts.py").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "pretrain" / "pretexts.py").read_text(encoding="utf-8")
     return re.findall(r'^    name = "(\w+)"$', text, re.MULTILINE)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from facerep.errors import FacerepError
+from facerep.core.errors import FacerepError
 from facerep.params import load_params
 
 PLACES = (

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from facerep.errors import FacerepError
+from facerep.core.errors import FacerepError
 from facerep.study.config import key_in_params, load_study
-from tests.study.runs import ROOT, STUDY
+from tests.support.study.runs import ROOT, STUDY
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from facerep.errors import FacerepError
-from facerep.study.answers import answer
+from facerep.core.errors import FacerepError
+from facerep.study.analysis.compare import answer
+from facerep.study.analysis.verdict import verdict
 from facerep.study.config import load_study
 from facerep.study.readme import insert, section
-from facerep.study.records import read_tables
-from facerep.study.verdict import verdict
-from tests.study import made_up
-from tests.study.runs import ROOT
+from facerep.study.runs.records import read_tables
+from tests.support.study import made_up
+from tests.support.study.runs import ROOT
 
 
 def test_our_readme_holds_what_results_lfw_says() -> None:
@@ -28,7 +28,7 @@ def test_our_readme_holds_what_results_lfw_says() -> None:
 
 
 def test_the_page_of_results_lfw_is_that_of_its_tables(tmp_path: Path) -> None:
-    from facerep.study.page import render
+    from facerep.study.page.page import render
 
     results = ROOT / "results" / "lfw"
     if not (results / "verdict.json").is_file():

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from facerep.errors import FacerepError
+from facerep.core.errors import FacerepError
 from facerep.study import report as module
-from facerep.study import work
-from facerep.study.experiments import Experiment
-from facerep.study.records import Record
 from facerep.study.report import read_members, report
-from facerep.study.work import Bench
-from tests.study.runs import STUDY, record, study
+from facerep.study.runs import bench as work
+from facerep.study.runs.bench import Bench
+from facerep.study.runs.queue import Experiment
+from facerep.study.runs.records import Record
+from tests.support.study.runs import STUDY, record, study
 
 FILES = {
     *(f"{table}.parquet" for table in ("runs", "photographs", "verification", "curves", "comparisons", "labels_saved")),
@@ -48,7 +48,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
     bench = Bench(study(seeds=[0, 1], tune=TUNE), tmp_path / "results" / "small")
     there = Made(bench)
-    monkeypatch.setattr("facerep.study.records.files_of", there.files_of)
+    monkeypatch.setattr("facerep.study.runs.records.files_of", there.files_of)
     monkeypatch.setattr(work.experiments, "files_of", there.files_of)
     monkeypatch.setattr(work.experiments, "finished", there.finished)
     return there
@@ -117,7 +117,7 @@ def whole(made: Made) -> Bench:
 
 
 def test_runs_of_two_codes_are_called_so(made: Made, whole: Bench, tmp_path: Path) -> None:
-    changed = {"stages": {"pretrain": {"deps": [{"path": "src/facerep/pretexts.py", "md5": "1" * 32}]}}}
+    changed = {"stages": {"pretrain": {"deps": [{"path": "src/facerep/pretrain/pretexts.py", "md5": "1" * 32}]}}}
     name = next(name for name in made.records if "-s1-" in name)
     made.records[name].files["dvc.lock"] = json.dumps(changed).encode()
     report(whole, tmp_path / "small.yaml")

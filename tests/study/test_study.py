@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.test_end_to_end import TINY, sh, tiny_repository
+from tests.chain.test_end_to_end import TINY, sh, tiny_repository
 
 STUDY: dict[str, Any] = {
     "name": "tiny",

@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from facerep.errors import FacerepError
+from facerep.core.errors import FacerepError
 from facerep.study.config import load_study
 from facerep.study.readme import insert
 from facerep.study.report import report
-from facerep.study.work import Bench, Share
+from facerep.study.runs.bench import Bench, Share
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from facerep.errors import FacerepError
+from facerep.core.errors import FacerepError
 from facerep.params import Params, Profile, Strict, load_yaml, sentence
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]

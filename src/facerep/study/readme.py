@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from facerep.errors import FacerepError
-from facerep.files import atomic
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic
 
 
 def section(results: Path, shown: str) -> str:

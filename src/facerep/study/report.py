@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from facerep.errors import FacerepError
-from facerep.files import atomic, write_json
-from facerep.study import page
-from facerep.study.about import about, script
-from facerep.study.answers import answer
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic, write_json
+from facerep.study.analysis.compare import answer
+from facerep.study.analysis.verdict import verdict
 from facerep.study.config import Study
-from facerep.study.records import GALLERIES, Record, write_tables
-from facerep.study.tuning import Choice
-from facerep.study.verdict import verdict
-from facerep.study.work import Bench
+from facerep.study.page import page
+from facerep.study.runs.bench import Bench
+from facerep.study.runs.provenance import about, script
+from facerep.study.runs.records import GALLERIES, Record, write_tables
+from facerep.study.runs.tuning import Choice
 
 TUNING = pa.schema(
     [

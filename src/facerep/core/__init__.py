@@ -1,0 +1,1 @@
+"""Errors, files, progress bars, cores, buckets: no result depends on it."""

@@ -1,0 +1,1 @@
+"""The stage crop: archives of photographs to shards of square faces."""

@@ -1,0 +1,187 @@
+"""crop: archives of photographs to square faces in tar shards, on all cores, in bounded memory.
+
+What was cut before a crash is not cut again: see facerep.crop.parts.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic_folder
+from facerep.core.progress import progress_bar
+from facerep.crop.boxes import key_hash
+from facerep.crop.catalogue import FirstPass, first_pass, photographs
+from facerep.crop.cut import Face, Photograph
+from facerep.crop.parts import Cropped, Note, unfinished, unreadable_of
+from facerep.crop.pool import Result, cut_all
+from facerep.faces.shards import ShardWriter
+from facerep.params import Crop
+
+
+@dataclass
+class Tally:
+    """What happened to the photographs so far."""
+
+    total: int  # photographs that are to be cut
+    taken: int = 0
+    faces: int = 0
+    bytes: int = 0
+    searched: int = 0  # photographs in which a detector looked for a face
+    unreadable: int = 0
+    first_unreadable: dict[str, str] = field(default_factory=dict)
+    found: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    identities: set[tuple[str, str]] = field(default_factory=set)
+    seen: set[int] = field(default_factory=set)  # hashes of keys: half a million keys would take five times the memory
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count a face by its row of the index."""
+        self.faces += 1
+        self.bytes += row["length"]
+        self.found[row["found"]] += 1
+        self.splits[row["split"]] += 1
+        self.identities.add((row["split"], row["identity"]))
+        self.seen.add(key_hash(row["key"]))
+
+
+def crop(
+    settings: Crop, archives: Sequence[Path], out: Path, per_identity: int | None = None, workers: int | None = None
+) -> dict[str, Any]:
+    """Cut the photographs' faces into `out`: shard-*.tar and index.parquet. Returns metrics/crop.json.
+
+    Stopped at any moment, it goes on from its last finished shard. The bytes depend neither on that nor on the executor
+    and its number of workers.
+
+    Args:
+        archives: the files of data/raw: archives, and VGGFace2's box CSVs beside or inside them.
+        out: the folder of the shards; replaced as a whole when all is done.
+        per_identity: of an identity at most `oversample` times so many are cut; None: all.
+        workers: processes; None: one a core.
+
+    Raises FacerepError when there is no photograph, more than `max_unreadable` of them cannot be read, a detector was
+    asked for and found no face anywhere, or boxes were asked for and fit no photograph.
+    """
+    limit = None if per_identity is None or settings.oversample is None else ceil(per_identity * settings.oversample)
+    with progress_bar() as bar, unfinished(settings, limit, archives) as state:
+        first = first_pass(archives, limit, bar)
+        if not first.photographs:
+            raise FacerepError(
+                f"{', '.join(str(path) for path in archives) or 'data/raw'}: no photographs in identity folders "
+                "(such as train/<identity>/<photograph>.jpg); give other archives in download.archives."
+            )
+        tally = _so_far(state, len(first.chosen))
+        _refuse_unreadable(settings, tally)
+        if not state.is_finished:
+            if tally.taken:
+                print(f"crop: going on after {tally.taken} of {tally.total} photographs", file=sys.stderr)
+            photos = photographs(archives, first.boxes, first.chosen, skip=tally.taken)
+            with closing(cut_all(photos, settings, workers)) as results:
+                shown = bar.track(results, total=tally.total, completed=tally.taken, description="crop")
+                _fill_shards(shown, settings, state, tally)
+        _refuse_useless(settings, tally)
+        with atomic_folder(out) as folder:
+            state.finish(folder)
+    return _metrics(first, state, tally)
+
+
+def _so_far(state: Cropped, total: int) -> Tally:
+    """What the finished shards hold."""
+    tally = Tally(total)
+    for row in state.rows():
+        tally.add(row)
+    for note in state.notes:
+        tally.taken = note.taken
+        tally.searched += note.searched
+        tally.unreadable += len(note.unreadable)
+    tally.first_unreadable = next(iter(unreadable_of(state.notes)), {})
+    return tally
+
+
+def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, state: Cropped, tally: Tally) -> None:
+    """Put the faces into shards as they come, and note each shard that is full."""
+    rows: list[dict[str, Any]] = []
+    note = Note(tally.taken, 0, [])
+    with closing(ShardWriter(state.folder, settings.shard_mb, shards=len(state.notes))) as writer:
+        for photo, result in results:
+            note.taken += 1
+            if isinstance(result, Face):
+                note.searched += result.searched
+                tally.searched += result.searched
+                if key_hash(photo.key) in tally.seen:
+                    result = f"a second photograph with the key {photo.key}"
+            if isinstance(result, Face):
+                rows.append(_row(photo, result, writer))
+                tally.add(rows[-1])
+            else:
+                note.unreadable.append({"name": photo.name, "reason": result})
+                tally.unreadable += 1
+                tally.first_unreadable = tally.first_unreadable or note.unreadable[0]
+                _refuse_unreadable(settings, tally)
+            if rows and not writer.is_open:
+                state.commit(rows, note)
+                rows, note = [], Note(note.taken, 0, [])
+        writer.close()
+        state.commit(rows, note)
+
+
+def _row(photo: Photograph, face: Face, writer: ShardWriter) -> dict[str, Any]:
+    shard, offset, length = writer.add(photo.key, face.jpeg)
+    split, identity, _ = photo.key.split("/")
+    return {
+        "key": photo.key,
+        "identity": identity,
+        "split": split,
+        "shard": shard,
+        "offset": offset,
+        "length": length,
+        "sha256": face.sha256,
+        "phash": face.phash,
+        "sharpness": face.sharpness,
+        "side": face.side,
+        "found": face.found,
+    }
+
+
+def _metrics(first: FirstPass, state: Cropped, tally: Tally) -> dict[str, Any]:
+    unreadable = unreadable_of(state.notes)
+    return {
+        "photographs": first.photographs,
+        "not_needed": first.photographs - tally.total,
+        "faces": tally.faces,
+        "identities": len(tally.identities),
+        "found": {how: tally.found[how] for how in ("box", "detector", "center")},
+        "splits": dict(sorted(tally.splits.items())),
+        "shards": len(state.shards()),
+        "bytes": tally.bytes,
+        "unreadable": {"count": len(unreadable), "names": unreadable},
+        "passed_over": first.passed_over,
+    }
+
+
+def _refuse_unreadable(settings: Crop, tally: Tally) -> None:
+    """Stop as soon as it is sure, not after hours."""
+    if tally.unreadable > settings.max_unreadable * tally.total:
+        first = tally.first_unreadable
+        raise FacerepError(
+            f"crop.max_unreadable = {settings.max_unreadable:g}: {tally.unreadable} of {tally.total} photographs "
+            f"cannot be read so far, {first['name']} first ({first['reason']}); mend the archives or raise it."
+        )
+
+
+def _refuse_useless(settings: Crop, tally: Tally) -> None:
+    if tally.searched and not tally.found["detector"] and not tally.found["box"]:
+        raise FacerepError(
+            f"crop.method = {settings.method}: no face was found in any of {tally.searched} photographs; "
+            "where they are faces cut closely already, set crop.method to center."
+        )
+    if settings.method == "box" and not tally.found["box"]:
+        raise FacerepError(
+            f"crop.method = box: no loose_bb_*.csv has a box for any of {tally.faces} photographs; "
+            "add the CSV to download.archives, or set crop.method to detector or center."
+        )

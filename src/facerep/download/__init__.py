@@ -1,0 +1,1 @@
+"""The stage download: URLs to data/raw."""

@@ -1,0 +1,131 @@
+"""What `evaluate` measures: the numbers of metrics/evaluate.json, and the table of answers that studies compare."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from facerep.evaluate.probes import bootstrap_interval, knn_answers, probe_answers, top_k_accuracy
+from facerep.evaluate.verification import Roc, verification, verification_bootstrap
+from facerep.faces.pixels import FacePixels
+from facerep.faces.roles import few_labels
+from facerep.params import Evaluate as Settings
+
+BATCH = 256  # of inference; no result depends on it
+
+
+class Split(NamedTuple):
+    """The photographs of one role, and what the frozen pretrained backbone makes of them."""
+
+    pixels: FacePixels
+    keys: list[str]
+    names: list[str]  # the identity of each photograph
+    features: np.ndarray  # float32 N×D
+    labels: np.ndarray  # int64 N
+
+
+class Scores(NamedTuple):
+    """What `evaluate` found."""
+
+    results: dict[str, Any]  # metrics/evaluate.json
+    roc: Roc
+    answers: dict[str, Any]  # metrics/answers.json, of lists alone:
+    # `photographs`: of each test photograph key, identity and, for each way of answering, 1 where it was right, else 0
+    # `verification`: auc and eer of each bootstrap sample of them, or null
+
+
+class Frozen(NamedTuple):
+    """What the features of a frozen backbone are good for."""
+
+    results: dict[str, Any]  # `probe`, `knn` and `verification` of metrics/evaluate.json
+    right: dict[str, np.ndarray]  # which test photographs each way of answering gets right, bool N
+    roc: Roc
+
+
+def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.ndarray) -> Scores:
+    """Judge the fine-tuned network by its `logits` on test (float32 N×C), and the features of train, val and test."""
+    frozen, test = score_frozen(settings, seed, splits), splits["test"]
+    finetuned = logits.argmax(1) == test.labels
+    results = {
+        "test": {
+            "accuracy": float(finetuned.mean()),
+            "top5": top_k_accuracy(logits, test.labels, 5),
+            "accuracy_ci95": list(bootstrap_interval(finetuned, settings.bootstrap, seed)),
+            "photographs": len(test.labels),
+        },
+        **frozen.results,
+    }
+    areas, errors = verification_bootstrap(
+        test.features,
+        test.labels,
+        max_impostors=settings.verification_pairs,
+        resamples=settings.verification_bootstrap,
+        seed=seed,
+    )
+    right = {"finetuned": finetuned, **frozen.right}
+    answers = {
+        "photographs": {
+            "key": test.keys,
+            "identity": test.names,
+            **{way: r.astype(int).tolist() for way, r in right.items()},
+        },
+        "verification": {name: _listed(values) for name, values in (("auc", areas), ("eer", errors))},
+    }
+    return Scores(results, frozen.roc, answers)
+
+
+def score_frozen(settings: Settings, seed: int, splits: dict[str, Split]) -> Frozen:
+    """Linear probe and nearest neighbours, with all labels and with few, and verification, by features alone."""
+    train, val, test = splits["train"], splits["val"], splits["test"]
+
+    def probe(rows: np.ndarray) -> np.ndarray:
+        return probe_answers(
+            train.features[rows], train.labels[rows], val.features, val.labels, test.features, test.labels, seed
+        )
+
+    def nearest(rows: np.ndarray) -> np.ndarray:
+        return knn_answers(
+            train.features[rows], train.labels[rows], test.features, test.labels, settings.knn_neighbours
+        )
+
+    every = np.arange(len(train.labels))
+    right = {"probe": probe(every), "knn": nearest(every)}
+    most = int(np.bincount(train.labels).min())  # n labels an identity means n of every identity
+    budgets = [n for n in settings.probe_labels if n <= most]
+    for n in budgets:
+        rows = few_labels(train.keys, train.names, n, seed)
+        right |= {f"probe_{n}": probe(rows), f"knn_{n}": nearest(rows)}
+
+    pairs, roc = verification(test.features, test.labels, max_impostors=settings.verification_pairs, seed=seed)
+    accuracy = {name: float(answers.mean()) for name, answers in right.items()}
+    raw = knn_answers(_raw(train.pixels), train.labels, _raw(test.pixels), test.labels, 1)
+    results = {
+        "probe": {"accuracy": accuracy["probe"], "by_labels": {str(n): accuracy[f"probe_{n}"] for n in budgets}},
+        "knn": {
+            "accuracy": accuracy["knn"],
+            "accuracy_raw_pixels": float(raw.mean()),
+            "by_labels": {str(n): accuracy[f"knn_{n}"] for n in budgets},
+        },
+        "verification": pairs,
+    }
+    return Frozen(results, right, roc)
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    """Plain JSON data, which has no NaN."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def batches(pixels: FacePixels) -> list[range]:
+    """The rows in their order, at most BATCH at once."""
+    return [range(start, min(start + BATCH, len(pixels))) for start in range(0, len(pixels), BATCH)]
+
+
+def _raw(pixels: FacePixels, side: int = 32) -> np.ndarray:
+    """The photographs as plain vectors, float32 N×3·side², without their mean: what no network has looked at."""
+    parts = []
+    for rows in batches(pixels):
+        images = pixels.__getitems__(rows).images.float()
+        parts.append(torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True).flatten(1))
+    raw = torch.cat(parts)
+    return (raw - raw.mean(1, keepdim=True)).numpy()

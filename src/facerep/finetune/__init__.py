@@ -1,0 +1,1 @@
+"""The stage finetune: the labelled task."""

@@ -1,0 +1,122 @@
+"""finetune: the labelled task, learned from the pretrained weights."""
+
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention as Output
+
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic_folder, is_main_process, write_json
+from facerep.faces.draws import Draws, send
+from facerep.faces.pixels import Batch, FacePixels
+from facerep.faces.roles import few_labels, read_selection
+from facerep.faces.transforms import normalize
+from facerep.finetune.mixup import MixedLabels, mix, mixed_accuracy, mixed_cross_entropy, partners, shares
+from facerep.nets.convnext import freeze, image_processor, new_classifier
+from facerep.params import Finetune as Settings
+from facerep.params import Params
+from facerep.resume.checkpoints import discard_finished, run_store
+from facerep.training.history import report
+from facerep.training.loop import fit
+from facerep.training.runtime import Runtime, arithmetic
+from facerep.training.task import photographs
+
+
+class IdentityTask:
+    """Whose face is it? As the training loop sees it."""
+
+    monitor = "accuracy"
+    largest = True
+
+    def __init__(self, settings: Settings, train: FacePixels) -> None:
+        self.settings = settings
+        self.train = train  # where mixup finds a photograph's partner
+
+    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor | MixedLabels]:
+        """Crop, mirror and mix for training; the truth is the identity, int64 B."""
+        images = photographs(batch, draws, self.settings, train)
+        if not train or self.settings.mixup == 0:
+            return normalize(images), batch.labels
+        rows = partners(batch.samples, draws, len(self.train))
+        other = self.train.__getitems__(rows.tolist())
+        other = Batch(send(other.images, images.device), send(other.labels, images.device), rows)
+        share = shares(batch.samples, draws, self.settings.mixup)
+        images = mix(images, photographs(other, draws, self.settings, train), share)
+        return normalize(images), MixedLabels(batch.labels, other.labels, share)
+
+    def losses(self, output: Output, truth: Tensor | MixedLabels) -> Tensor:
+        """Cross-entropy with label smoothing (Szegedy et al., CVPR 2016), float32 B."""
+        logits, smoothing = output.logits.float(), self.settings.label_smoothing
+        if isinstance(truth, MixedLabels):
+            return mixed_cross_entropy(logits, truth, smoothing)
+        return cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
+
+    def scores(self, output: Output, truth: Tensor | MixedLabels) -> dict[str, Tensor]:
+        """`accuracy`: 0 or 1, float32 B; of mixed photographs the share that was answered."""
+        if isinstance(truth, MixedLabels):
+            return {"accuracy": mixed_accuracy(output.logits, truth)}
+        return {"accuracy": (output.logits.argmax(1) == truth).float()}
+
+
+def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Path, speed: Path) -> dict[str, Any]:
+    """Train on role `train`, choose the epoch on `val`, write a transformers folder to `out`, return metrics/finetune.json.
+
+    Of many processes the first alone writes.
+
+    Args:
+        data: the folder with `faces/` and `selection.parquet`.
+        pretrained: the transformers folder that `pretrain` wrote.
+        curves: the folder for the curves of training.
+        speed: the JSON file for how fast training was, which no two runs agree on.
+
+    Raises FacerepError for what facerep.nets.convnext.new_classifier and facerep.training.loop.fit refuse.
+    """
+    profile, settings = params.active, params.active.finetune
+    selection = data / "selection.parquet"
+    tables = {role: read_selection(selection, role) for role in ("train", "val", "test")}
+    if settings.labels_per_identity is not None:
+        tables["train"] = _few(tables["train"], settings.labels_per_identity, params.seed)
+    pairs = zip(tables["train"]["label"].to_pylist(), tables["train"]["identity"].to_pylist(), strict=True)
+    names = [name for _, name in sorted(set(pairs))]
+    splits = {
+        role: FacePixels(data / "faces", rows, profile.model.image_size, settings.memory_mb)
+        for role, rows in tables.items()
+    }
+    model = new_classifier(pretrained, names, params.seed, settings.drop_path)
+    freeze(model, settings.trainable)
+    run = arithmetic(Runtime.of(params))
+    run |= {"model": profile.model.model_dump(), "finetune": settings.model_dump()}
+    weights = sorted(p for p in pretrained.iterdir() if p.is_file())
+    store = run_store("finetune", run, [selection, *weights])
+    with ExitStack() as stack:
+        if is_main_process():
+            stack.enter_context(store.held())
+            discard_finished(but=store.name)
+        task = IdentityTask(settings, splits["train"])
+        result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "finetune")
+        metrics = {"identities": len(names)}
+        if not is_main_process():
+            return metrics
+        metrics |= report(result, splits, curves, "Fine-tuning")
+        write_json(speed, result.speed)
+        with atomic_folder(out) as part:
+            model.save_pretrained(part)
+            image_processor(profile.model.image_size).save_pretrained(part)
+        store.finish()
+    return metrics
+
+
+def _few(rows: pa.Table, labels: int, seed: int) -> pa.Table:
+    identities = rows["identity"].to_pylist()
+    least, name = min((n, name) for name, n in Counter(identities).items())
+    if least < labels:
+        raise FacerepError(
+            f"finetune.labels_per_identity = {labels}: identity {name!r} has only {least} photographs to train on; "
+            "ask for fewer labels, or raise select.min_labelled."
+        )
+    return rows.take(pa.array(few_labels(rows["key"].to_pylist(), identities, labels, seed)))

@@ -1,0 +1,1 @@
+"""ConvNeXt: sizes and names, the fast block, what transformers loads."""

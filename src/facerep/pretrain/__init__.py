@@ -1,0 +1,1 @@
+"""The stage pretrain: pretexts and the questions they are made of."""

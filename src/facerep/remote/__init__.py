@@ -1,0 +1,1 @@
+"""DVC's bucket, with plain sentences when it fails."""

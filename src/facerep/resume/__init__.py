@@ -1,0 +1,1 @@
+"""What survives a kill: scratch folders, storage, checkpoints, stopping."""

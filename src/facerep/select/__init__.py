@@ -1,0 +1,1 @@
+"""The stage select: which face is used for what."""

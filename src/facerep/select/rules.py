@@ -1,0 +1,142 @@
+"""Which faces are not worth using, by rules that are parameters of `select`: each victim with the rule and what it measured.
+
+- too_small: fewer pixels across in its photograph than `min_side`;
+- too_blurred: less sharp than `min_sharpness`, the variance of the Laplacian of the stored face;
+- no_face: the detector found none and the centre was cut, where `require_face` asks for one;
+- duplicates_across_identities: the same photograph under two labelled identities, within `shared_photograph_bits` of
+  their perceptual hashes. Nobody can say whose it is: all of them go;
+- duplicates_unlabelled: such a photograph among the unlabelled ones, which stays where its label is known, or once;
+- duplicates_within_identity: a near-duplicate within one identity, by `near_duplicate_bits`; the first by hash stays.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facerep.core.files import atomic
+from facerep.faces.phash import near_duplicate_groups
+from facerep.faces.shards import UNLABELLED
+from facerep.params import Select
+
+RULES = (
+    "too_small",
+    "too_blurred",
+    "no_face",
+    "duplicates_across_identities",
+    "duplicates_unlabelled",
+    "duplicates_within_identity",
+)
+
+
+class Victims(NamedTuple):
+    """Rows of the index that a rule drops; each with what was measured, and its twin's row (-1: the rule has none)."""
+
+    rule: str
+    rows: np.ndarray  # int64 N, rising
+    values: np.ndarray  # float64 N: pixels, sharpness, or bits between the two
+    twins: np.ndarray  # int64 N
+
+
+def find_victims(table: pa.Table, order: np.ndarray, settings: Select) -> list[Victims]:
+    """Whom each rule of RULES drops, in that order; a row falls to the first rule alone.
+
+    Args:
+        table: the index.
+        order: int64 N, the rows in stable order: of duplicates the first stays.
+    """
+    left = np.ones(table.num_rows, bool)
+    victims: list[Victims] = []
+
+    def drop(rule: str, rows: np.ndarray, values: np.ndarray, twins: np.ndarray) -> None:
+        victims.append(Victims(rule, rows, values, twins))
+        left[rows] = False
+
+    side, sharpness = (table[name].to_numpy().astype(np.float64) for name in ("side", "sharpness"))
+    is_center = pc.equal(table["found"], "center").to_numpy()
+    for rule, values, worse in (
+        ("too_small", side, side < settings.min_side),
+        ("too_blurred", sharpness, sharpness < settings.min_sharpness),
+        ("no_face", np.zeros(len(left)), is_center & settings.require_face),
+    ):
+        rows = np.flatnonzero(worse & left)
+        drop(rule, rows, values[rows], np.full(len(rows), -1))
+    copies = _Copies(table, order)
+    for rule, (rows, twins) in copies.shared(left, settings.shared_photograph_bits).items():
+        drop(rule, rows, copies.bits_between(rows, twins), twins)
+    rows, twins = copies.near(left, settings.near_duplicate_bits)
+    drop("duplicates_within_identity", rows, copies.bits_between(rows, twins), twins)
+    return victims
+
+
+class _Copies:
+    """Photographs that look the same."""
+
+    def __init__(self, table: pa.Table, order: np.ndarray) -> None:
+        self.hashes = _hashes(table)
+        self.identity = table["identity"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        self.unlabelled = pc.equal(table["split"], UNLABELLED).to_numpy()
+        self.place = np.empty(len(order), np.int64)  # of each row in stable order
+        self.place[order] = np.arange(len(order))
+
+    def shared(self, left: np.ndarray, max_bits: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Rows under several labelled identities, and unlabelled ones that are there already; with a twin for each."""
+        across: list[tuple[int, int]] = []
+        unlabelled: list[tuple[int, int]] = []
+        for rows in self._groups(np.flatnonzero(left), max_bits, None):
+            known = [i for i in rows if not self.unlabelled[i]]
+            if len({self.identity[i] for i in known}) > 1:
+                across += [(i, next(j for j in known if self.identity[j] != self.identity[i])) for i in known]
+                across += [(i, known[0]) for i in rows if self.unlabelled[i]]
+            else:
+                stays = known[0] if known else rows[0]
+                unlabelled += [(i, stays) for i in rows if self.unlabelled[i] and i != stays]
+        return {"duplicates_across_identities": _sorted(across), "duplicates_unlabelled": _sorted(unlabelled)}
+
+    def near(self, left: np.ndarray, max_bits: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each identity's photographs that look the same all but the first, and which that is."""
+        rows = np.flatnonzero(left & ~self.unlabelled)
+        groups = self._groups(rows, max_bits, self.identity[rows])
+        return _sorted([(i, group[0]) for group in groups for i in group[1:]])
+
+    def bits_between(self, rows: np.ndarray, twins: np.ndarray) -> np.ndarray:
+        """In how many bits the hashes differ."""
+        bits: np.ndarray = np.bitwise_count(self.hashes[rows] ^ self.hashes[twins]).sum(axis=1).astype(np.float64)
+        return bits
+
+    def _groups(self, rows: np.ndarray, max_bits: int, among: np.ndarray | None) -> list[list[int]]:
+        """The groups of several rows, each in stable order."""
+        group = near_duplicate_groups(self.hashes[rows], max_bits, among)
+        several = np.flatnonzero(np.bincount(group, minlength=1)[group] > 1)
+        several = several[np.lexsort((self.place[rows[several]], group[several]))]
+        starts = np.flatnonzero(np.diff(group[several], prepend=-1))
+        return [part.tolist() for part in np.split(rows[several], starts[1:])] if len(several) else []
+
+
+def _sorted(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    table = np.array(sorted(pairs), np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _hashes(table: pa.Table) -> np.ndarray:
+    """uint8 N×32, straight from the column's own memory."""
+    column = table["phash"].combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    flat = np.frombuffer(column.buffers()[1], np.uint8)
+    return flat.reshape(-1, 32)[column.offset : column.offset + len(column)]
+
+
+def write_victims(table: pa.Table, victims: list[Victims], out: Path) -> None:
+    """dropped.parquet: key, identity, rule, value, twin (a key or null), and where the face lies; by rule and key."""
+    rows = np.concatenate([v.rows for v in victims])
+    twins = np.concatenate([v.twins for v in victims])
+    keys = table["key"].combine_chunks()
+    picked = table.select(["key", "identity", "shard", "offset", "length"]).take(pa.array(rows))
+    picked = picked.append_column("rule", pa.array([v.rule for v in victims for _ in v.rows], pa.string()))
+    picked = picked.append_column("value", pa.array(np.concatenate([v.values for v in victims])))
+    picked = picked.append_column("twin", keys.take(pa.array(twins, mask=twins < 0)))
+    with atomic(out) as part:
+        pq.write_table(picked.sort_by([("rule", "ascending"), ("key", "ascending")]), part, compression="zstd")

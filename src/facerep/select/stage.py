@@ -1,0 +1,210 @@
+"""select: which photographs are used, and for what.
+
+Every choice follows a stable hash of seed and key, never the order of a listing, and is a prefix of a longer choice:
+what fewer photographs an identity, fewer labels or a smaller fraction select is a subset of what more would. Fewer labels
+or a smaller fraction leave val and test as they are. Fewer labels are taken by `finetune` and `evaluate`, so that one
+pretrained model serves all of them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facerep import params
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic
+from facerep.faces.roles import ROLES, stable_order
+from facerep.faces.shards import UNLABELLED, read_index
+from facerep.select.rules import RULES, find_victims, write_victims
+
+SIDES = ("pretrain", "labelled", "under_min_labelled", "identity_in_both_splits")
+PRETRAIN, LABELLED, UNDER_MIN_LABELLED, IN_BOTH_SPLITS = range(4)
+COLUMNS = ("key", "identity", "split", "shard", "offset", "length", "sha256")
+
+
+def select(
+    settings: params.Select, seed: int, index: Path, out: Path, dropped_out: Path | None = None
+) -> dict[str, Any]:
+    """Read index.parquet, write selection.parquet (sorted by key), return the counts.
+
+    Roles: with `by_split` the train split is for pretraining and the test split is the labelled task; with `by_count`
+    identities of at least `min_labelled` photographs are the labelled task and the rest is for pretraining; with
+    `by_folder` what lay under a folder `unlabelled` is for pretraining, each photograph an identity of its own, and the
+    others are the labelled task. Labelled photographs are split test / val / train within each identity.
+
+    Args:
+        dropped_out: where to write whom the rules of facerep.select.rules drop, and why; None: nowhere.
+
+    Raises FacerepError when there is no labelled task to split or an identity has fewer labels than asked for.
+    """
+    table = read_index(index)
+    keys = np.array(table["key"].to_pylist(), dtype=object)
+    identity, names = _codes(table["identity"])
+    in_test, unlabelled = (pc.equal(table["split"], name).to_numpy() for name in ("test", UNLABELLED))
+    order = stable_order(keys, seed)
+    dropped: Counter[str] = Counter()
+
+    victims = find_victims(table, order, settings)
+    keep = np.ones(len(keys), bool)
+    for victim in victims:
+        keep[victim.rows] = False
+        dropped[victim.rule] += len(victim.rows)
+    labelled = _labelled_identities(settings, identity, names, in_test, unlabelled, keep)
+    side = _sides(settings, identity, in_test, unlabelled, labelled)
+    for reason in (UNDER_MIN_LABELLED, IN_BOTH_SPLITS):
+        dropped[SIDES[reason]] += int((keep & (side == reason)).sum())
+
+    chosen: dict[str, list[int]] = {role: [] for role in ROLES}
+    for rows in _by_identity(order[keep[order]], identity, side == PRETRAIN):
+        dropped["over_per_identity"] += max(0, len(rows) - settings.per_identity)
+        chosen["pretrain"] += rows[: settings.per_identity]
+    for rows in _by_identity(order[keep[order]], identity, side == LABELLED):
+        dropped["over_per_identity"] += max(0, len(rows) - settings.per_identity)
+        _split_labelled(settings, names[identity[rows[0]]], rows[: settings.per_identity], chosen, dropped)
+    _use_part(settings, order, chosen, dropped)
+
+    label_of = {name: n for n, name in enumerate(sorted(names[code] for code in np.flatnonzero(labelled)))}
+    if dropped_out is not None:
+        write_victims(table, victims, dropped_out)
+    _write(table, chosen, np.array([label_of.get(name, -1) for name in names], np.int32)[identity], out)
+    return _counts(len(keys), chosen, identity, label_of, dropped)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """A column of names as int64 N and what the numbers stand for, sorted."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    names = encoded.dictionary.to_pylist()
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return rank[encoded.indices.to_numpy()], sorted(names)
+
+
+def _by_identity(rows: np.ndarray, identity: np.ndarray, wanted: np.ndarray) -> Iterator[list[int]]:
+    """Those of the rows that are wanted, identity by identity, each identity's in the order given."""
+    rows = rows[wanted[rows]]
+    rows = rows[np.argsort(identity[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(identity[rows], prepend=-1))
+    for part in np.split(rows, starts[1:]) if len(rows) else ():
+        yield part.tolist()
+
+
+def _labelled_identities(
+    settings: params.Select,
+    identity: np.ndarray,
+    names: list[str],
+    in_test: np.ndarray,
+    unlabelled: np.ndarray,
+    keep: np.ndarray,
+) -> np.ndarray:
+    """Of each identity whether it belongs to the labelled task."""
+    if settings.roles == "by_folder" and not unlabelled.any():
+        raise FacerepError(
+            "select.roles = 'by_folder': there is nothing to pretrain on, since no photograph lay in a folder called "
+            "unlabelled; in download.archives add name: unlabelled.tar to the folder without labels."
+        )
+    if settings.roles == "by_split" and not in_test.any():
+        raise FacerepError(
+            "select.roles = 'by_split': the archives hold no photographs under test/; "
+            "use by_count, or archives with train/ and test/."
+        )
+    where = keep & (in_test if settings.roles == "by_split" else ~unlabelled)
+    counts = np.bincount(identity[where], minlength=len(names))
+    labelled: np.ndarray = counts >= settings.min_labelled
+    if labelled.sum() < 2:
+        raise FacerepError(
+            f"select.min_labelled = {settings.min_labelled}: the labelled set is too small to split, since two identities "
+            f"with so many photographs are needed and there are {labelled.sum()} (the largest has "
+            f"{counts.max(initial=0)}); lower it."
+        )
+    return labelled
+
+
+def _sides(
+    settings: params.Select, identity: np.ndarray, in_test: np.ndarray, unlabelled: np.ndarray, labelled: np.ndarray
+) -> np.ndarray:
+    """Where each photograph belongs, as its place in SIDES: for pretraining, labelled, or why it is dropped."""
+    of_task = labelled[identity]
+    if settings.roles == "by_folder":
+        return np.where(unlabelled, PRETRAIN, np.where(of_task, LABELLED, UNDER_MIN_LABELLED))
+    if settings.roles == "by_count":
+        return np.where(of_task, LABELLED, PRETRAIN)
+    # pretraining never sees an identity of the labelled task, whatever the archives say
+    elsewhere = np.where(of_task, IN_BOTH_SPLITS, PRETRAIN)
+    return np.where(in_test, np.where(of_task, LABELLED, UNDER_MIN_LABELLED), elsewhere)
+
+
+def _split_labelled(
+    settings: params.Select, identity: str, rows: list[int], chosen: dict[str, list[int]], dropped: Counter[str]
+) -> None:
+    """Test first, then val, then train, so that test and val stay the same whatever the labels and fractions used."""
+    n_test = max(1, round(len(rows) * settings.test_fraction))
+    n_val = max(1, round(len(rows) * settings.val_fraction))
+    train = rows[n_test + n_val :]
+    if not train:
+        raise FacerepError(
+            f"identity {identity!r}: {len(rows)} photographs are too few for select.test_fraction = "
+            f"{settings.test_fraction:g} and val_fraction = {settings.val_fraction:g} with one left to train on; "
+            "raise min_labelled or per_identity."
+        )
+    used = train[: max(1, int(np.ceil(len(train) * settings.use_fraction.labelled - 1e-9)))]
+    dropped["labels_not_used"] += len(train) - len(used)
+    chosen["test"] += rows[:n_test]
+    chosen["val"] += rows[n_test : n_test + n_val]
+    chosen["train"] += used
+
+
+def _use_part(settings: params.Select, order: np.ndarray, chosen: dict[str, list[int]], dropped: Counter[str]) -> None:
+    """Keep the first `use_fraction.pretrain` of the pretraining photographs in stable order."""
+    wanted = np.zeros(len(order), bool)
+    wanted[chosen["pretrain"]] = True
+    in_order = order[wanted[order]].tolist()
+    used = in_order[: int(np.ceil(len(in_order) * settings.use_fraction.pretrain - 1e-9))]
+    dropped["pretrain_not_used"] += len(in_order) - len(used)
+    chosen["pretrain"] = used
+
+
+def _write(table: pa.Table, chosen: dict[str, list[int]], labels: np.ndarray, out: Path) -> None:
+    rows = np.array([row for role in ROLES for row in chosen[role]], np.int64)
+    roles = np.repeat(np.arange(len(ROLES)), [len(chosen[role]) for role in ROLES])
+    in_place = np.argsort(rows)  # to take them as they lie is several times faster
+    rows, roles = rows[in_place], roles[in_place]
+    picked = table.select(list(COLUMNS)).take(pa.array(rows))
+    picked = picked.append_column("role", pa.array(np.array(ROLES, object)[roles], pa.string()))
+    picked = picked.append_column("label", pa.array(np.where(roles == 0, -1, labels[rows]), pa.int32())).sort_by("key")
+    with atomic(out) as part:
+        pq.write_table(picked.combine_chunks(), part, compression="zstd")
+
+
+def _counts(
+    photographs: int,
+    chosen: dict[str, list[int]],
+    identity: np.ndarray,
+    label_of: dict[str, int],
+    dropped: Counter[str],
+) -> dict[str, Any]:
+    reasons = (
+        *RULES,
+        "identity_in_both_splits",
+        "under_min_labelled",
+        "over_per_identity",
+        "pretrain_not_used",
+        "labels_not_used",
+    )
+    roles = {
+        role: {"photographs": len(rows), "identities": len(np.unique(identity[rows]))} for role, rows in chosen.items()
+    }
+    return {
+        "faces": photographs,
+        "selected": sum(len(rows) for rows in chosen.values()),
+        "labelled_identities": len(label_of),
+        "roles": roles,
+        "dropped": {reason: dropped[reason] for reason in reasons},
+    }

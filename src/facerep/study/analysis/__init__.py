@@ -1,0 +1,1 @@
+"""Compare and decide: intervals, tests, labels saved, the verdict."""

@@ -1,0 +1,1 @@
+"""Show: the page of a study, its figures and tables."""

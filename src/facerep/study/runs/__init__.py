@@ -1,0 +1,1 @@
+"""Plan and run: the runs of a study, their settings and records."""

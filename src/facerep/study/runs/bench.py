@@ -1,0 +1,199 @@
+"""Running a study: what is wanting is queued and watched until all is there; then it is collected."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.csv as pcsv
+
+from facerep.core.errors import FacerepError
+from facerep.core.files import write_json
+from facerep.core.progress import progress_bar
+from facerep.resume.scratch import scratch_folder
+from facerep.study.config import Setting, Study
+from facerep.study.runs import queue
+from facerep.study.runs.plan import Planner, Run
+from facerep.study.runs.records import Record, Tables, joined, read_record, read_tables, split, tables_of
+from facerep.study.runs.tuning import Choice, tune
+
+POLL_S = 3.0
+LOST_S = 30.0  # after which a run whose process is gone will not be collected any more
+TRIES = 2
+
+
+class Share(NamedTuple):
+    """The part of a study that this machine runs; None: all."""
+
+    seeds: list[int] | None = None
+    variants: list[str] | None = None
+
+    def has(self, run: Run) -> bool:
+        """Whether the run is in it."""
+        return (self.seeds is None or run.seed in self.seeds) and (
+            self.variants is None or run.variant in self.variants
+        )
+
+
+ALL = Share()
+
+
+class Bench:
+    """A study in this repository: what is planned, what is done, and where its results lie."""
+
+    def __init__(self, study: Study, results: Path, params: Path = Path("params.yaml")) -> None:
+        self.study = study
+        self.planner = Planner(study, params)
+        self.results = results
+        # how long runs took, which no two machines agree on
+        self.journal = scratch_folder() / f"study-{study.name}.json"
+
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy on val by the run's name, of all that were made: experiments, and what results/ keeps of older ones."""
+        known = {row["experiment"]: row["val_accuracy"] for row in read_tables(self.results)["runs"].to_pylist()}
+        if (self.results / "tuning.csv").is_file():
+            known |= {
+                row["experiment"]: row["val_accuracy"]
+                for row in pcsv.read_csv(self.results / "tuning.csv").to_pylist()
+                if row["val_accuracy"] is not None
+            }
+        for name, experiment in queue.finished().items():
+            if name not in known and name.startswith(f"{self.study.name}-"):
+                files = queue.files_of(experiment.commit, "metrics/finetune.json")
+                known[name] = json.loads(files["metrics/finetune.json"])["val"]["accuracy"]
+        return known
+
+    def choice(self) -> Choice:
+        """What tuning has come to."""
+        return tune(self.study, self.planner, self.accuracies())
+
+    def runs(self, tuned: dict[str, Setting]) -> list[Run]:
+        """Every run of the study, at the values that were chosen."""
+        return self.planner.runs(tuned)
+
+    def wanting(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that neither an experiment nor the results hold."""
+        done = {*queue.finished(), *read_tables(self.results)["runs"]["experiment"].to_pylist()}
+        return [run for run in runs if run.name not in done]
+
+    def work(self, jobs: int, share: Share = ALL) -> None:
+        """Make every run of the share that is wanting: first those that choose values, then the others.
+
+        Raises FacerepError naming the runs that failed, when all others are done, and where a share wants settings that
+        are not chosen yet by runs outside of it.
+        """
+        while True:
+            choice = self.choice()
+            tuning = [run for run in choice.wanting if share.variants is None or run.variant in share.variants]
+            if not tuning:
+                break
+            if foreign := [run for run in tuning if not share.has(run)]:
+                # to choose again elsewhere may come to something else
+                raise FacerepError(
+                    f"--seeds: what {foreign[0].variant} runs with is not chosen yet, by runs of seed {foreign[0].seed}. "
+                    f"Make these first, with --seeds {foreign[0].seed}, and where that was on another machine bring them "
+                    "here: `dvc exp push -A origin` there, `dvc exp pull -A origin` here."
+                )
+            self._make(tuning, jobs, f"{self.study.name}: tuning")
+        # a variant whose values are not chosen yet is another machine's
+        ready = {name for name in self.study.variants if all(run.variant != name for run in choice.wanting)}
+        runs = [run for run in self.runs(choice.tuned) if run.variant in ready]
+        self._make(self.wanting(run for run in runs if share.has(run)), jobs, self.study.name)
+
+    def seconds(self) -> dict[str, float]:
+        """How long runs took, by name: what this machine noted, and what results/ keeps."""
+        kept = read_tables(self.results)["runs"].select(["experiment", "seconds"]).to_pylist()
+        path = self.results / "tuning.csv"
+        if path.is_file() and "seconds" in (table := pcsv.read_csv(path)).column_names:
+            kept += table.select(["experiment", "seconds"]).to_pylist()
+        return {row["experiment"]: row["seconds"] for row in kept if row["seconds"] is not None} | _seconds(
+            self.journal
+        )
+
+    def unplanned(self, choice: Choice) -> list[str]:
+        """The runs that results/ holds, but the study no longer plans: its file or params.yaml has changed."""
+        kept = read_tables(self.results)["runs"]["experiment"].to_pylist()
+        return sorted(set(kept) - {run.name for run in self.runs(choice.tuned)})
+
+    def collect(self, choice: Choice) -> tuple[Tables, list[Record], int]:
+        """The tables of all runs that are there, the records read anew for them, and how many runs are wanting."""
+        seconds = self.seconds()
+        done, kept = queue.finished(), split(read_tables(self.results))
+        parts, records = [], []
+        runs = self.runs(choice.tuned)
+        for run in runs:
+            if run.name in done:
+                record = read_record(run, done[run.name])
+                parts.append(tables_of(record, seconds.get(run.name)))
+                records.append(record)
+            elif run.name in kept:
+                parts.append(kept[run.name])
+        return joined(parts, list(self.study.variants)), records, len(runs) - len(parts)
+
+    def _make(self, runs: list[Run], jobs: int, title: str) -> None:
+        """Queue the runs unless they are queued, start workers, and wait until none is left."""
+        if not runs:
+            return
+        queue.refuse_changes()
+        names = {run.name for run in runs}
+        failed: set[str] = set()
+        for _ in range(TRIES):  # a worker of DVC's may die and take a run along, or two be in each other's way
+            there = queue.queue()
+            gone = queue.failed() - there.queued - there.active | (set() if there.workers else there.active)
+            queue.forget(names & gone)
+            wanting = names - queue.finished().keys() - ((there.queued | there.active) - gone)
+            queue.add(run for run in runs if run.name in wanting)
+            queue.start(jobs)
+            hopeless = self._watch(names, jobs, title)
+            failed = names - queue.finished().keys()
+            if not failed:
+                return
+            if hopeless:
+                break
+        first = sorted(queue.failed() & failed or failed)[0]
+        raise FacerepError(
+            f"{len(failed)} of {len(names)} runs failed, {first} first: {queue.last_words(first)} "
+            f"(`dvc queue logs {first}` has it all). What is done stays done; run the same command again to try these again."
+        )
+
+    def _watch(self, names: set[str], jobs: int, title: str) -> bool:
+        """Wait, and note how long each run takes; whether it is hopeless, since so far every run has failed."""
+        began: dict[str, float] = {}
+        lost: dict[str, float] = {}  # since when
+        with progress_bar() as bar:
+            bar.speed_estimate_period = math.inf  # a run takes longer than the half minute that rich looks back
+            shown = bar.add_task(title, total=len(names))
+            while True:
+                now, there, done = time.time(), queue.queue(), queue.finished().keys()
+                for name in there.active & names:
+                    began.setdefault(name, now)
+                lost = {name: lost.get(name, now) for name in there.lost & names}
+                queue.forget(name for name, since in lost.items() if now - since > LOST_S)  # to be made again
+                left = names & (there.queued | there.active)
+                ended = {name: now - start for name, start in began.items() if name not in left}
+                _note(self.journal, {name: s for name, s in ended.items() if name in done})
+                began = {name: start for name, start in began.items() if name in left}
+                bar.update(shown, completed=len(names) - len(left))
+                hopeless = len(names - left) > jobs and not names & done
+                if hopeless:
+                    queue.forget(left)  # the others would fail as well
+                if hopeless or not left:
+                    return hopeless
+                if there.workers < min(jobs, len(left)):  # a worker of DVC's may end before the queue does
+                    queue.start(jobs)
+                # DVC reads all that ever ended to say what runs: a twentieth of a core at most
+                time.sleep(max(POLL_S, 20 * (time.time() - now)))
+
+
+def _seconds(journal: Path) -> dict[str, float]:
+    if not journal.is_file():
+        return {}
+    value: dict[str, float] = json.loads(journal.read_text())
+    return value
+
+
+def _note(journal: Path, seconds: dict[str, float]) -> None:
+    if seconds:
+        write_json(journal, _seconds(journal) | {name: round(s, 1) for name, s in seconds.items()})

@@ -1,0 +1,178 @@
+"""What the runs of a study measured, read from the commits of their experiments into tables."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic
+from facerep.params import parse_yaml
+from facerep.study.runs.plan import Run
+from facerep.study.runs.queue import Experiment, files_of
+
+STAGES = ("pretrain", "finetune")
+GALLERIES = ("reconstructions", "turns", "views", "neighbours", "hardest_pairs", "nearest")
+RUNS = pa.schema(
+    [("variant", pa.string()), ("labels", pa.int64()), ("seed", pa.int64())]
+    + [(name, pa.float64()) for name in ("accuracy", "top5", "probe", "knn", "auc", "eer", "val_accuracy")]
+    + [(name, pa.float64()) for name in ("pretext_accuracy", "pretext_psnr", "pretext_psnr_grey")]
+    + [("experiment", pa.string()), ("commit", pa.string()), ("code", pa.string()), ("seconds", pa.float64())]
+)
+_OF_RUN = [("variant", pa.string()), ("labels", pa.int64()), ("seed", pa.int64())]
+PHOTOGRAPHS = pa.schema(
+    [*_OF_RUN, ("key", pa.string()), ("identity", pa.string())]
+    + [(name, pa.bool_()) for name in ("finetuned", "probe", "knn")]
+)
+VERIFICATION = pa.schema([*_OF_RUN, ("replicate", pa.int64()), ("auc", pa.float64()), ("eer", pa.float64())])
+CURVES = pa.schema(
+    [*_OF_RUN, ("stage", pa.string()), ("epoch", pa.int64()), ("measure", pa.string()), ("value", pa.float64())]
+)
+SCHEMAS = {"runs": RUNS, "photographs": PHOTOGRAPHS, "verification": VERIFICATION, "curves": CURVES}
+Tables = dict[str, pa.Table]
+
+
+class Record(NamedTuple):
+    """One run's files, by their names in the repository."""
+
+    run: Run
+    baseline: str  # the commit of the code
+    files: dict[str, bytes]
+
+    def json(self, path: str) -> dict[str, Any]:
+        """One of its JSON files. Raises FacerepError when the experiment lacks it."""
+        if path not in self.files:
+            raise FacerepError(
+                f"experiment {self.run.name}: has no {path}; `dvc exp remove {self.run.name}` and run again."
+            )
+        value: dict[str, Any] = json.loads(self.files[path])
+        return value
+
+
+def read_record(run: Run, experiment: Experiment) -> Record:
+    """The metrics, curves and pictures of an experiment."""
+    return Record(run, experiment.baseline, files_of(experiment.commit, "metrics", "params.yaml", "dvc.lock"))
+
+
+def tables_of(record: Record, seconds: float | None) -> Tables:
+    """The record's rows of every table."""
+    run, evaluate = record.run, record.json("metrics/evaluate.json")
+    own = {"variant": run.variant, "labels": run.labels, "seed": run.seed}
+    pretext = record.json("metrics/pretrain.json").get("test", {})
+    row = own | {
+        "accuracy": evaluate["test"]["accuracy"],
+        "top5": evaluate["test"]["top5"],
+        "probe": evaluate["probe"]["by_labels"][str(run.labels)],
+        "knn": evaluate["knn"]["by_labels"][str(run.labels)],
+        "auc": evaluate["verification"]["auc"],
+        "eer": evaluate["verification"]["eer"],
+        "val_accuracy": record.json("metrics/finetune.json")["val"]["accuracy"],
+        "pretext_accuracy": pretext.get("accuracy"),
+        "pretext_psnr": pretext.get("psnr"),
+        "pretext_psnr_grey": pretext.get("psnr_grey"),
+        "experiment": run.name,
+        "commit": record.baseline,
+        "code": _code(record),
+        "seconds": seconds,
+    }
+    answers = record.json("metrics/answers.json")
+    photographs = pa.table(answers["photographs"])
+    renamed = {"key": "key", "identity": "identity", "finetuned": "finetuned"}
+    renamed |= {f"{way}_{run.labels}": way for way in ("probe", "knn")}
+    verification = pa.table({name: pa.array(v, pa.float64()) for name, v in answers["verification"].items()})
+    verification = verification.append_column("replicate", pa.array(range(len(verification)), pa.int64()))
+    curves = [
+        own | {"stage": stage, "epoch": int(row["epoch"]), "measure": measure, "value": value}
+        for stage in STAGES
+        for row in json.loads(record.files.get(f"metrics/{stage}/curves.json", b"[]"))
+        for measure, value in row.items()
+        if measure != "epoch"
+    ]
+    return {
+        "runs": pa.Table.from_pylist([row], RUNS),
+        "photographs": _with(
+            photographs.select(list(renamed)).rename_columns(list(renamed.values())), own, PHOTOGRAPHS
+        ),
+        "verification": _with(verification, own, VERIFICATION),
+        "curves": pa.Table.from_pylist(curves, CURVES),
+    }
+
+
+def _code(record: Record) -> str:
+    """A digest of the stages' code as dvc.lock has it: the same for all commits that leave it alone."""
+    stages = parse_yaml(record.files["dvc.lock"].decode()).get("stages", {})
+    deps = {(dep["path"], dep.get("md5", "")) for stage in stages.values() for dep in stage.get("deps", [])}
+    code = sorted(dep for dep in deps if dep[0].startswith(("src/", "stages/")))
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()[:12]
+
+
+def _with(table: pa.Table, own: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    for name, value in own.items():
+        table = table.append_column(name, pa.array([value] * len(table)))
+    return table.select(schema.names).cast(schema)
+
+
+def joined(parts: Iterable[Tables], variants: list[str]) -> Tables:
+    """The tables of all runs, one after the other: in the order of the variants, by labels, by seed."""
+    place = {variant: n for n, variant in enumerate(variants)}
+
+    def key(tables: Tables) -> tuple[int, int, int]:
+        row = tables["runs"].select(["variant", "labels", "seed"]).to_pylist()[0]
+        return place[row["variant"]], row["labels"], row["seed"]
+
+    ordered = sorted(parts, key=key)
+    seen: set[tuple[int, int]] = set()
+    for tables in ordered:  # of pretrained models, which all budgets share, one budget's rows are enough
+        variant, _, seed = key(tables)
+        if (variant, seed) in seen:
+            tables["verification"] = VERIFICATION.empty_table()
+            tables["curves"] = tables["curves"].filter(pc.equal(tables["curves"]["stage"], "finetune"))
+        seen.add((variant, seed))
+    return {
+        name: pa.concat_tables([schema.empty_table(), *(tables[name] for tables in ordered)]).combine_chunks()
+        for name, schema in SCHEMAS.items()
+    }
+
+
+def split(tables: Tables) -> dict[str, Tables]:
+    """The tables of all runs, taken apart: by the experiment's name."""
+    parts = {}
+    for row in tables["runs"].to_pylist():
+        own = {
+            name: table.filter(
+                pc.and_(
+                    pc.and_(pc.equal(table["variant"], row["variant"]), pc.equal(table["labels"], row["labels"])),
+                    pc.equal(table["seed"], row["seed"]),
+                )
+            )
+            for name, table in tables.items()
+        }
+        parts[row["experiment"]] = own
+    return parts
+
+
+def read_tables(folder: Path) -> Tables:
+    """The tables that `write_tables` left; empty ones where there are none. Raises FacerepError for damaged ones."""
+    tables = {}
+    for name, schema in SCHEMAS.items():
+        path = folder / f"{name}.parquet"
+        try:
+            tables[name] = pq.read_table(path).cast(schema) if path.is_file() else schema.empty_table()
+        except (pa.ArrowInvalid, ValueError, KeyError):
+            raise FacerepError(f"{path}: damaged, or of another version of facerep; delete it and run again.") from None
+    return tables
+
+
+def write_tables(tables: Tables, folder: Path) -> None:
+    """Write <folder>/<table>.parquet, and runs.csv for people."""
+    for name, table in tables.items():
+        with atomic(folder / f"{name}.parquet") as part:
+            pq.write_table(table, part, compression="zstd")
+    with atomic(folder / "runs.csv") as part:
+        pcsv.write_csv(tables["runs"], part)

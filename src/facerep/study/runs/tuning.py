@@ -1,0 +1,108 @@
+"""What is chosen on val: for each variant by itself, one key after the other, by runs that the study needs anyway or not."""
+
+from typing import Any, NamedTuple
+
+from facerep.core.errors import FacerepError
+from facerep.pretrain.pretexts import pretext_named
+from facerep.study.config import Setting, Study
+from facerep.study.runs.plan import Planner, Run
+
+
+class Trial(NamedTuple):
+    """A value that was tried for a key of a variant, in one run."""
+
+    variant: str
+    key: str
+    value: Any
+    run: Run
+
+
+class Choice(NamedTuple):
+    """What tuning has come to: the values chosen so far, the trials made, and those whose runs are still wanting."""
+
+    tuned: dict[str, Setting]
+    trials: list[Trial]
+    wanting: list[Run]
+    chosen: set[tuple[str, str, Any]]  # variant, key, value
+
+
+def tune(study: Study, planner: Planner, accuracy: dict[str, float]) -> Choice:
+    """Choose as far as the known runs go; the baseline comes first.
+
+    Coordinate search: a key is tried at the values chosen for the keys before it, and at the study's own values of those
+    after it. The value with the largest mean accuracy on val over tune's seeds and labels is taken, of equals the first.
+    A best value at an end of the grid is no optimum yet: there the grid goes on by its last step, at most `beyond` times.
+    Keys of `pretrain` are passed over where nothing is pretrained.
+
+    Args:
+        accuracy: on val, by the run's name, of the runs that have been made.
+    """
+    choice = Choice({}, [], [], set())
+    if study.tune is None:
+        return choice
+    order = [study.baseline, *(name for name in study.variants if name != study.baseline)]
+    for variant in order:
+        tuned = choice.tuned.setdefault(variant, {})
+        for key, values in study.tune.grid.items():
+            if key.startswith("pretrain.") and not pretext_named(study.variants[variant].pretext).trains:
+                continue
+            best = _try(study, planner, variant, key, values, accuracy, choice)
+            if best is None:
+                break
+            tuned[key] = best
+            choice.chosen.add((variant, key, best))
+    return choice
+
+
+def _try(
+    study: Study,
+    planner: Planner,
+    variant: str,
+    key: str,
+    values: list[Any],
+    accuracy: dict[str, float],
+    choice: Choice,
+) -> Any:
+    """The best value of a key; None while runs are wanting, which are noted."""
+    assert study.tune is not None
+    means: dict[Any, float] = {}
+    values = list(values)
+    for value in values:  # which may grow
+        runs = [
+            planner.run(variant, labels, seed, {**choice.tuned[variant], key: value})
+            for seed in study.tune.seeds
+            for labels in study.tune.labels
+        ]
+        choice.trials.extend(Trial(variant, key, value, run) for run in runs)
+        wanting = [run for run in runs if run.name not in accuracy]
+        choice.wanting.extend(wanting)
+        if not wanting:
+            means[value] = sum(accuracy[run.name] for run in runs) / len(runs)
+        if value == values[-1] and len(means) == len(values) < len(study.tune.grid[key]) + study.tune.beyond:
+            values.extend(
+                value for value in _next(means) if _allowed(planner, variant, {**choice.tuned[variant], key: value})
+            )
+    return max(means, key=means.__getitem__) if len(means) == len(values) else None
+
+
+def _allowed(planner: Planner, variant: str, tuned: Setting) -> bool:
+    """Whether params.yaml takes it: a key may be bounded."""
+    assert planner.study.tune is not None
+    try:
+        for labels in planner.study.tune.labels:
+            planner.run(variant, labels, 0, tuned)
+    except FacerepError:
+        return False
+    return True
+
+
+def _next(means: dict[Any, float]) -> list[float]:
+    """The value past the end of a grid where its best lies, by the step that leads there: a factor. Else none."""
+    low, *_, high = ordered = sorted(means)
+    best = max(means, key=means.__getitem__)
+    if best not in (low, high) or low <= 0:
+        return []
+    beyond = low * low / ordered[1] if best == low else high * high / ordered[-2]
+    if all(isinstance(value, int) for value in means):
+        return [] if round(beyond) in (0, best) else [round(beyond)]
+    return [float(f"{beyond:.6g}")]  # no digits that only the division made

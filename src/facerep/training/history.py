@@ -1,0 +1,65 @@
+"""The curves of training: tables that `dvc plots` draws, and what a stage reports of them."""
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from facerep.core.files import atomic, write_json
+from facerep.faces.pixels import FacePixels
+from facerep.figures.charts import draw_curves
+
+History = list[dict[str, float]]  # a row an epoch: `epoch` (from 1), `learning_rate`, `<split>/<measure>`
+
+
+class Fit(NamedTuple):
+    """What training gives: the curves, the epoch whose weights the model now holds (from 1), and how fast it was."""
+
+    history: History
+    best_epoch: int
+    speed: dict[str, Any]
+
+
+def write_curves(history: History, folder: Path) -> None:
+    """Write curves.json, the history, and a table for each split: <split>.csv, a row for each epoch that scored it.
+
+    `dvc plots` wants every measure in every row, so one table cannot hold all splits. Each file is whole at any time;
+    the tables of another history are gone.
+    """
+    write_json(folder / "curves.json", history)
+    splits = sorted({key.partition("/")[0] for row in history for key in row if "/" in key})
+    for table in folder.glob("*.csv"):
+        if table.stem not in splits:
+            table.unlink()
+    for split in splits:
+        rows = [_of_split(row, split) for row in history if _measures(row, split)]
+        with atomic(folder / f"{split}.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _of_split(row: dict[str, float], split: str) -> dict[str, float]:
+    """The epoch and the split's measures; the learning rate is training's."""
+    rate = {"learning_rate": row["learning_rate"]} if split == "train" else {}
+    return {"epoch": int(row["epoch"]), **_measures(row, split), **rate}
+
+
+def _measures(row: dict[str, float], split: str) -> dict[str, float]:
+    """Those of one split, by their names alone."""
+    return {key.removeprefix(f"{split}/"): value for key, value in row.items() if key.startswith(f"{split}/")}
+
+
+def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path, title: str) -> dict[str, Any]:
+    """What a training stage tells of its run: the measures of the epoch that was kept, a split each, for its metrics.
+
+    Writes the curves (an empty curves.json when nothing was trained) and curves.svg into `folder`.
+    """
+    write_curves(result.history if result is not None else [], folder)
+    if result is None:
+        return {"epochs": 0}
+    draw_curves(result.history, folder / "curves.svg", title, result.best_epoch)
+    kept = result.history[result.best_epoch - 1]
+    metrics: dict[str, Any] = {"epochs": len(result.history), "best_epoch": result.best_epoch}
+    for split, pixels in splits.items():
+        metrics[split] = {"photographs": len(pixels), **_measures(kept, split)}
+    return metrics

@@ -1,0 +1,301 @@
+"""The crop stage as a whole, on small archives written here, against plain Pillow."""
+
+import hashlib
+import io
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.signal import convolve2d
+
+from facerep.core.errors import FacerepError
+from facerep.crop.catalogue import boxes_split, key_of
+from facerep.crop.stage import crop
+from facerep.faces.phash import perceptual_hash
+from facerep.faces.shards import ShardReader, read_index
+from facerep.params import Crop
+from tests.crop.test_decode import png
+from tests.support.paths import DATA
+
+pytestmark = pytest.mark.usefixtures("own_scratch")
+BOXES = b'NAME_ID,X,Y,W,H\n"n1/0001_01",20,30,40,60\n"n2/0001_01",-9,-9,5,5\n'
+
+
+def settings(**changes: Any) -> Crop:
+    chosen: dict[str, Any] = {"method": "auto", "extend": 0.5, "size": 32, "quality": 95}
+    chosen |= {"shard_mb": 0.02, "max_unreadable": 0.0, "max_megapixels": 1.0, "oversample": None}
+    return Crop(**(chosen | {"executor": "processes"} | changes))
+
+
+def picture(seed: int, width: int = 120, height: int = 160) -> Image.Image:
+    """Soft random patches."""
+    small = np.random.default_rng(seed).integers(0, 256, (10, 8, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def archive(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def rows(out: Path) -> dict[str, dict]:
+    return {row["key"]: row for row in read_index(out / "index.parquet").to_pylist()}
+
+
+def face(out: Path, row: dict) -> np.ndarray:
+    data = ShardReader(out).read(row["shard"], row["offset"], row["length"])
+    assert hashlib.sha256(data).hexdigest() == row["sha256"]
+    image = Image.open(io.BytesIO(data))
+    assert (image.format, image.mode) == ("JPEG", "RGB")
+    return np.asarray(image).astype(int)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 photographs, more than two chunks, four of them broken."""
+    members = {f"train/n{i % 7}/{i:04d}_01.png": encoded(picture(i)) for i in range(80)}
+    for i in (3, 40, 41, 79):
+        members[f"train/n{i % 7}/{i:04d}_01.png"] = b"broken"
+    return archive(tmp_path_factory.mktemp("raw") / "many.tar", members)
+
+
+def test_keys_of_names() -> None:
+    assert key_of("train/n000001/0001_01.jpg") == "train/n000001/0001_01"
+    assert key_of("VGGFace2/data/test/n000001/0001_01.JPEG") == "test/n000001/0001_01"
+    assert key_of("lfw/Zico/Zico_0001.jpg") == "all/Zico/Zico_0001"
+    assert key_of("Zico/Zico.front.0001.png") == "all/Zico/Zico_front_0001"
+    for name in ("0001.jpg", "train/0001.jpg", "lfw/Zico/notes.txt", "lfw/Zico/.jpg", "lfw/jpg"):
+        assert key_of(name) is None
+
+
+def test_splits_of_box_files() -> None:
+    assert boxes_split("bb_landmark/loose_bb_train.csv") == "train"
+    assert boxes_split("loose_bb_test.head.csv") == "test"
+    assert boxes_split("loose_bb.csv") == "all"
+    for name in ("loose_landmark_test.csv", "identity_meta.csv", "loose_bb_test.csv.md5"):
+        assert boxes_split(name) is None
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_boxed_face_is_what_plain_pillow_cuts(tmp_path: Path, inside: bool) -> None:
+    photo = picture(5, 200, 200)
+    members = {"test/n1/0001_01.png": encoded(photo), "train/n1/0001_01.png": encoded(photo)}
+    beside = tmp_path / "loose_bb_test.csv"
+    beside.write_bytes(BOXES)
+    sources = [archive(tmp_path / "a.tar", members | ({"bb/loose_bb_test.csv": BOXES} if inside else {}))]
+    metrics = crop(settings(method="box"), sources if inside else [*sources, beside], tmp_path / "out", workers=1)
+    assert metrics["found"] == {"box": 1, "detector": 0, "center": 1}
+    # 20,30,40,60 extended by half and squared: 90×90 from (-5, 15), so five columns are repeated on the left
+    padded = Image.fromarray(np.pad(np.asarray(photo), ((0, 0), (5, 0), (0, 0)), mode="edge")).crop((0, 15, 90, 105))
+    small = padded.resize((32, 32), Image.Resampling.BICUBIC)
+    row = rows(tmp_path / "out")["test/n1/0001_01"]
+    assert np.abs(face(tmp_path / "out", row) - np.asarray(small)).mean() < 2  # JPEG
+    assert row["found"] == "box"
+    assert row["phash"] == perceptual_hash(photo)
+    green = np.asarray(small)[:, :, 1].astype(float)
+    laplacian = convolve2d(green, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], boundary="symm", mode="same")
+    assert row["sharpness"] == pytest.approx(laplacian.var(), rel=1e-3)  # resized by torch, a level beside Pillow's
+    assert row["side"] == 90
+    whole = photo.resize((32, 32), Image.Resampling.BICUBIC)  # the train split has no boxes: the centre
+    assert np.abs(face(tmp_path / "out", rows(tmp_path / "out")["train/n1/0001_01"]) - np.asarray(whole)).mean() < 3
+
+
+def test_a_box_without_area_in_the_photograph_counts_for_nothing(tmp_path: Path) -> None:
+    members = {"test/n1/0001_01.png": encoded(picture(1)), "test/n2/0001_01.png": encoded(picture(2))}
+    source = archive(tmp_path / "a.tar", members | {"loose_bb_test.csv": BOXES})
+    crop(settings(), [source], tmp_path / "out", workers=1)
+    assert [row["found"] for row in rows(tmp_path / "out").values()] == ["box", "center"]
+
+
+def test_the_stored_picture_does_not_depend_on_the_container(tmp_path: Path) -> None:
+    """EXIF-turned, with alpha, with a palette, PNG named .jpg, metadata: the same pixels are the same face."""
+    photo = picture(3).quantize(64).convert("RGB")
+    turned, exif = photo.transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90° clockwise
+    kinds = {
+        "plain.png": encoded(photo),
+        "turned.png": encoded(turned, exif=exif),
+        "alpha.PNG": encoded(photo.convert("RGBA")),
+        "palette.gif": encoded(photo.quantize(64), "GIF"),
+        "named.jpg": encoded(photo),
+        "told.webp": encoded(photo, "WEBP", lossless=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
+        "named.bmp.jpeg": encoded(photo, "BMP"),
+        "rated.tiff": encoded(photo, "TIFF", dpi=(300, 300), description="me"),
+    }
+    source = archive(tmp_path / "a.tar", {f"lfw/Zico/{name}": data for name, data in kinds.items()})
+    crop(settings(method="center"), [source], tmp_path / "out", workers=1)
+    found = rows(tmp_path / "out")
+    assert len(found) == len(kinds)
+    assert len({row["sha256"] for row in found.values()}) == 1
+    assert len({row["phash"] for row in found.values()}) == 1
+
+
+def test_broken_photographs_are_listed_and_the_rest_is_cut(tmp_path: Path) -> None:
+    good = encoded(picture(1))
+    members = {
+        "test/n1/a.b.png": good,
+        "test/n1/a_b.png": good,
+        "test/n1/bomb.png": png(60_000, 60_000),
+        "test/n1/cut.png": good[: len(good) // 2],
+        "test/n1/empty.jpg": b"",
+        "test/n1/thin.png": encoded(Image.new("RGB", (9000, 4), "red")),
+        "test/n1/z.png": encoded(picture(2)),
+        "loose_bb_test.csv": b'NAME_ID,X,Y,W,H\n"n1/thin",0,0,9000,4\n',  # its square would have 81 million pixels
+        "test/n1/notes.txt": b"",
+    }
+    source = archive(tmp_path / "a.tar", members)
+    with pytest.raises(FacerepError, match=r"no face was found in any of 3 photographs.*crop\.method to center"):
+        crop(settings(max_unreadable=0.9), [source], tmp_path / "out", workers=1)
+    members["loose_bb_test.csv"] += b'"n1/z",10,10,50,50\n'
+    metrics = crop(settings(max_unreadable=0.9), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
+    assert metrics["photographs"] == 7
+    assert metrics["faces"] == 2
+    assert metrics["found"] == {"box": 1, "detector": 0, "center": 1}
+    assert metrics["unreadable"]["count"] == 5
+    reasons = {item["name"]: item["reason"] for item in metrics["unreadable"]["names"]}
+    assert list(reasons) == [f"test/n1/{n}" for n in ("a_b.png", "bomb.png", "cut.png", "empty.jpg", "thin.png")]
+    assert reasons["test/n1/a_b.png"] == "a second photograph with the key test/n1/a_b"
+    assert "max_megapixels" in reasons["test/n1/bomb.png"]
+    assert reasons["test/n1/thin.png"] == "a face of 9000×9000 pixels in a photograph of 9000×4"
+    assert list(rows(tmp_path / "out")) == ["test/n1/a_b", "test/n1/z"]
+
+
+def test_what_an_archive_cannot_give_is_listed_and_the_rest_is_cut(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("test/n1/b.png")
+    link.type, link.linkname = tarfile.SYMTYPE, "a.png"
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for info, data in (
+            (tarfile.TarInfo("test/n1/a.png"), encoded(picture(1))),
+            (link, b""),
+            (tarfile.TarInfo("../test/n1/c.png"), encoded(picture(2))),
+            (tarfile.TarInfo("test/n1/d.png"), encoded(picture(3))),
+            (tarfile.TarInfo("/etc/passwd"), b"nobody wants it"),
+        ):
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    metrics = crop(settings(method="center", max_unreadable=0.5), [tmp_path / "a.tar"], tmp_path / "out", workers=1)
+    assert list(rows(tmp_path / "out")) == ["test/n1/a", "test/n1/d"]
+    assert (metrics["photographs"], metrics["faces"], metrics["passed_over"]) == (4, 2, {"no suffix": 1})
+    assert metrics["unreadable"] == {
+        "count": 2,
+        "names": [
+            {"name": "test/n1/b.png", "reason": "is a link"},
+            {"name": "test/n1/c.png", "reason": "has a name that leads out of the archive"},
+        ],
+    }
+
+
+def test_no_byte_depends_on_the_number_of_workers(tmp_path: Path, many: Path) -> None:
+    one, two = (
+        crop(settings(method="center", max_unreadable=0.05), [many], tmp_path / str(n), workers=n) for n in (1, 2)
+    )
+    assert one == two
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_metrics_shards_and_index_agree(tmp_path: Path, many: Path) -> None:
+    metrics = crop(settings(method="center", max_unreadable=0.05), [many], tmp_path / "out", workers=2)
+    index = read_index(tmp_path / "out" / "index.parquet").to_pylist()
+    stored = []
+    for path in sorted((tmp_path / "out").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            stored += [(path.name, m.name, m.offset_data, m.size) for m in tar]
+    assert stored == [(r["shard"], f"{r['key']}.jpg", r["offset"], r["length"]) for r in index]
+    expected = [f"train/n{i % 7}/{i:04d}_01" for i in range(80) if i not in (3, 40, 41, 79)]
+    assert [row["key"] for row in index] == expected
+    assert metrics["photographs"] == 80
+    assert metrics["faces"] == 76
+    assert metrics["identities"] == 7
+    assert metrics["splits"] == {"train": 76}
+    assert metrics["shards"] == len({shard for shard, *_ in stored}) > 1
+    assert metrics["bytes"] == sum(size for *_, size in stored)
+    assert [item["name"] for item in metrics["unreadable"]["names"]] == [
+        f"train/n{i % 7}/{i:04d}_01.png" for i in (3, 40, 41, 79)
+    ]
+    # WebDataset's own rule for a member's key: all before the first dot of the file's name
+    assert all(re.fullmatch(r"((?:.*/|)[^.]+)[.]([^/]*)", name)[1] == name[:-4] for _, name, *_ in stored)  # type: ignore[index]
+
+
+def test_too_many_unreadable_leave_what_was_there(tmp_path: Path, many: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "before").touch()
+    with pytest.raises(FacerepError, match=r"crop\.max_unreadable = 0\.01: 1 of 80 .* train/n3/0003_01\.png first"):
+        crop(settings(method="center", max_unreadable=0.01), [many], tmp_path / "out", workers=2)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "before"]
+
+
+def test_several_archives_and_lists_beside_them(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as zipped:
+        zipped.writestr("test/n2/0001_01.png", encoded(picture(2)))
+    (tmp_path / "identity_meta.csv").write_text("Class_ID, Name\n")
+    archive(tmp_path / "a.tar", {"train/n1/0001_01.png": encoded(picture(1)), "lfw/Z/1.png": encoded(picture(9))})
+    metrics = crop(settings(method="center"), sorted(tmp_path.iterdir()), tmp_path / "out", workers=1)
+    assert metrics["splits"] == {"all": 1, "test": 1, "train": 1}
+    assert list(rows(tmp_path / "out")) == ["train/n1/0001_01", "all/Z/1", "test/n2/0001_01"]
+
+
+@pytest.mark.parametrize("method", ["auto", "detector"])
+def test_no_face_anywhere_suggests_the_centre(tmp_path: Path, method: str) -> None:
+    source = archive(tmp_path / "a.tar", {f"lfw/Zico/{i}.png": encoded(picture(i)) for i in range(3)})
+    with pytest.raises(FacerepError, match=f"crop.method = {method}: no face .* any of 3 .*set crop.method to center"):
+        crop(settings(method=method), [source], tmp_path / "out", workers=1)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_boxes_that_fit_no_photograph_are_not_passed_over(tmp_path: Path, many: Path) -> None:
+    with pytest.raises(FacerepError, match=r"crop\.method = box: no loose_bb_\*\.csv has a box"):
+        crop(settings(method="box", max_unreadable=0.05), [many], tmp_path / "out", workers=1)
+
+
+def test_no_photograph_at_all(tmp_path: Path) -> None:
+    source = archive(tmp_path / "a.tar", {"notes/today/a.txt": b"", "cover.jpg": encoded(picture(0))})
+    with pytest.raises(FacerepError, match=r"a\.tar: no photographs in identity folders"):
+        crop(settings(), [source], tmp_path / "out", workers=1)
+
+
+def test_a_damaged_archive_is_told_before_any_work(tmp_path: Path, many: Path) -> None:
+    short = tmp_path / "short.tar"
+    short.write_bytes(many.read_bytes()[:60_000])
+    with pytest.raises(FacerepError, match=r"short\.tar: the archive is cut short"):
+        crop(settings(method="center"), [many, short], tmp_path / "out", workers=1)
+    with pytest.raises(FacerepError, match=r"a\.tar: loose_bb_test\.csv, line 2"):
+        crop(
+            settings(),
+            [archive(tmp_path / "a.tar", {"loose_bb_test.csv": b"NAME_ID,X,Y,W,H\nx\n"})],
+            tmp_path,
+            workers=1,
+        )
+
+
+def test_the_vggface2_sample_and_its_genuine_boxes(tmp_path: Path) -> None:
+    folder = DATA / "vggface2"
+    if not folder.is_dir():
+        pytest.skip("the VGGFace2 sample is not here")
+    sources = [folder / "loose_bb_test.head.csv", folder / "vggface2_test_sample.tar.gz"]
+    metrics = crop(settings(method="box", extend=0.3, size=112), sources, tmp_path / "out", workers=2)
+    assert metrics["found"] == {"box": 6, "detector": 0, "center": 0}
+    with tarfile.open(sources[1]) as tar:
+        photo = Image.open(io.BytesIO(tar.extractfile("test/n000106/0003_01.jpg").read()))  # type: ignore[union-attr]
+    # 108,79,136,182 in 354×369: grown to 236.6, so 237, around (176, 170)
+    plain = photo.resize((112, 112), Image.Resampling.BICUBIC, box=(58, 52, 295, 289))
+    stored = face(tmp_path / "out", rows(tmp_path / "out")["test/n000106/0003_01"])
+    assert np.abs(stored - np.asarray(plain)).mean() < 2

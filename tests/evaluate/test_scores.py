@@ -1,0 +1,132 @@
+"""What `evaluate` measures: who answered which photograph rightly, and that every number is the mean of such answers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facerep.evaluate import scores as module
+from facerep.evaluate.probes import knn_answers, probe_answers
+from facerep.evaluate.scores import BATCH, Scores, Split, batches, score
+from facerep.evaluate.verification import verification, verification_bootstrap
+from facerep.faces.roles import few_labels, read_selection
+from facerep.finetune.stage import _few
+from tests.evaluate.test_probes import plain_knn
+from tests.support.micro import evaluating, judged
+
+
+@pytest.fixture(scope="module")
+def splits(data_folder: Path) -> dict[str, Split]:
+    return judged(data_folder, noise=1.5)
+
+
+@pytest.fixture(scope="module")
+def logits(splits: dict[str, Split]) -> np.ndarray:
+    """Of a network that is right now and then."""
+    draw = np.random.default_rng(3)
+    return (np.eye(4)[splits["test"].labels] + 0.7 * draw.normal(size=(8, 4))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def found(splits: dict[str, Split], logits: np.ndarray) -> Scores:
+    return score(evaluating(probe_labels=[1, 2, 4, 5, 60]), 7, splits, logits)
+
+
+def answers_of(found: Scores) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = found.answers["photographs"]
+    return columns
+
+
+def test_a_row_a_test_photograph_and_a_column_a_way_of_answering(found: Scores, splits: dict[str, Split]) -> None:
+    """Of the budgets those that every identity has labels for: each has four."""
+    test = splits["test"]
+    ways = ["finetuned", "probe", "knn", "probe_1", "knn_1", "probe_2", "knn_2", "probe_4", "knn_4"]
+    assert list(answers_of(found)) == ["key", "identity", *ways]
+    assert answers_of(found)["key"] == test.keys
+    assert answers_of(found)["identity"] == test.names
+    assert all(name == key.split("/")[1] for key, name in zip(test.keys, test.names, strict=True))
+    assert {value for way in ways for value in answers_of(found)[way]} == {0, 1}
+    assert json.loads(json.dumps(found.answers, allow_nan=False)) == found.answers, "plain lists"
+
+
+def test_each_accuracy_is_the_mean_of_its_column(found: Scores) -> None:
+    mean = {name: float(np.mean(column)) for name, column in list(answers_of(found).items())[2:]}
+    results = found.results
+    assert results["test"]["accuracy"] == mean["finetuned"]
+    assert results["test"]["photographs"] == len(answers_of(found)["key"]) == 8
+    for way in ("probe", "knn"):
+        assert results[way]["accuracy"] == mean[way]
+        assert results[way]["by_labels"] == {str(n): mean[f"{way}_{n}"] for n in (1, 2, 4)}
+        assert results[way]["by_labels"]["4"] == results[way]["accuracy"], "four labels an identity are all there are"
+    assert len(set(mean.values())) > 2, "the columns differ"
+    low, high = results["test"]["accuracy_ci95"]
+    assert low <= results["test"]["accuracy"] <= high
+
+
+def test_the_columns_are_what_plain_loops_answer(found: Scores, splits: dict[str, Split], logits: np.ndarray) -> None:
+    train, val, test = splits["train"], splits["val"], splits["test"]
+    said = [row.index(max(row)) for row in logits.tolist()]
+    assert answers_of(found)["finetuned"] == [a == b for a, b in zip(said, test.labels.tolist(), strict=True)]
+    assert 0 < found.results["test"]["accuracy"] < 1
+    knn = plain_knn(train.features, train.labels, test.features, test.labels, 3)
+    assert answers_of(found)["knn"] == knn
+    for n in (1, 2):
+        rows = few_labels(train.keys, train.names, n, 7)
+        assert len(rows) == 4 * n
+        probe = probe_answers(
+            train.features[rows], train.labels[rows], val.features, val.labels, test.features, test.labels, 7
+        )
+        assert answers_of(found)[f"probe_{n}"] == probe.tolist()
+        knn = plain_knn(train.features[rows], train.labels[rows], test.features, test.labels, 3)
+        assert answers_of(found)[f"knn_{n}"] == knn
+
+
+def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
+    splits: dict[str, Split], logits: np.ndarray, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same seed, so that probe and network can be compared; and val, which chooses, is whole."""
+    learned: dict[str, list[np.ndarray]] = {"probe": [], "knn": []}
+    train = splits["train"]
+
+    def probe(train_x: np.ndarray, train_y: np.ndarray, val_x: np.ndarray, *rest: Any) -> np.ndarray:
+        learned["probe"].append(train_x)
+        assert val_x is splits["val"].features
+        return probe_answers(train_x, train_y, val_x, *rest)
+
+    def knn(train_x: np.ndarray, *rest: Any) -> np.ndarray:
+        learned["knn"].append(train_x)
+        return knn_answers(train_x, *rest)
+
+    monkeypatch.setattr(module, "probe_answers", probe)
+    monkeypatch.setattr(module, "knn_answers", knn)
+    score(evaluating(probe_labels=[1, 3]), 5, splits, logits)
+    rows = read_selection(data_folder / "selection.parquet", "train")
+    for place, labels in enumerate((1, 3), 1):  # the first is of all labels
+        keys = _few(rows, labels, 5)["key"].to_pylist()
+        expected = train.features[[train.keys.index(key) for key in keys]]
+        for way in ("probe", "knn"):
+            assert np.array_equal(learned[way][place], expected)
+    assert np.array_equal(learned["probe"][0], train.features)
+
+
+def test_the_resamples_are_of_the_features_that_are_verified(found: Scores, splits: dict[str, Split]) -> None:
+    test = splits["test"]
+    assert list(found.answers["verification"]) == ["auc", "eer"]
+    areas, errors = verification_bootstrap(test.features, test.labels, max_impostors=1000, resamples=20, seed=7)
+    np.testing.assert_array_equal(np.array(found.answers["verification"]["auc"], float), areas)
+    np.testing.assert_array_equal(np.array(found.answers["verification"]["eer"], float), errors)
+    assert found.results["verification"] == verification(test.features, test.labels, max_impostors=1000, seed=7)[0]
+
+
+def test_no_resamples_are_empty_lists(splits: dict[str, Split], logits: np.ndarray) -> None:
+    none = score(evaluating(verification_bootstrap=0), 7, splits, logits).answers
+    assert none["verification"] == {"auc": [], "eer": []}
+
+
+@pytest.mark.parametrize("number", [0, 1, BATCH, BATCH + 1, 3 * BATCH - 1])
+def test_batches_are_all_rows_in_their_order(number: int) -> None:
+    parts = batches([None] * number)  # type: ignore[arg-type]
+    assert [row for part in parts for row in part] == list(range(number))
+    assert all(0 < len(part) <= BATCH for part in parts)

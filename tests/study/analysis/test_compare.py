@@ -1,0 +1,213 @@
+"""From runs to comparisons: against numpy and scipy on the runs' own numbers, and made-up truths that must be found."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from facerep.core.errors import FacerepError
+from facerep.study.analysis.compare import Answers, answer, word_of
+from facerep.study.analysis.verdict import verdict
+from facerep.study.runs.plan import Run
+from facerep.study.runs.records import Tables
+from tests.support.study.runs import records, study, tables
+
+BASE = {2: 0.2, 4: 0.3, 8: 0.4}
+GAIN = {"original": 0.0, "rotated": 0.12, "grayscale": 0.0}
+
+
+def accuracy(run: Run) -> float:
+    return BASE[run.labels] + GAIN[run.variant]
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[Tables, Answers]:
+    of = study()
+    made = tables(of, records(of, accuracy, lambda variant: 0.6 + GAIN[variant]))
+    return made, answer(of, made)
+
+
+def rows_of(answers: Answers, **equal: Any) -> list[dict[str, Any]]:
+    rows = answers.comparisons.to_pylist()
+    return [row for row in rows if all(row[key] == value for key, value in equal.items())]
+
+
+def values(made: Tables, variant: str, labels: int | None, measure: str = "accuracy") -> np.ndarray:
+    rows = [r for r in made["runs"].to_pylist() if r["variant"] == variant and labels in (None, r["labels"])]
+    return np.array([np.mean([r[measure] for r in rows if r["seed"] == seed]) for seed in range(8)])
+
+
+def test_every_row_is_there_the_baseline_first(found: tuple[Tables, Answers]) -> None:
+    keys = [(r["measure"], r["labels"], r["variant"]) for r in found[1].comparisons.to_pylist()]
+    assert keys == [
+        (measure, labels, variant)
+        for measure in ("accuracy", "probe", "knn", "auc", "eer")
+        for labels in ((None, 2, 4, 8) if measure in ("accuracy", "probe", "knn") else (None,))
+        for variant in ("original", "rotated", "grayscale")
+    ]
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "probe", "auc", "eer"])
+@pytest.mark.parametrize("labels", [None, 4])
+def test_a_row_says_of_its_runs_what_numpy_and_scipy_say(
+    found: tuple[Tables, Answers], measure: str, labels: int | None
+) -> None:
+    if measure in ("auc", "eer") and labels is not None:
+        return
+    made, answers = found
+    mine, base = values(made, "rotated", labels, measure), values(made, "original", labels, measure)
+    (row,) = rows_of(answers, measure=measure, labels=labels, variant="rotated")
+    assert row["mean"] == pytest.approx(mine.mean())
+    assert row["sd"] == pytest.approx(mine.std(ddof=1), abs=1e-12)
+    assert row["difference"] == pytest.approx((mine - base).mean())
+    test = stats.permutation_test((mine - base,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert row["p"] == pytest.approx(test.pvalue)
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert (row["better"] > 0.5) == (((mine - base).mean() > 0) == (measure != "eer"))
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "knn", "auc"])
+@pytest.mark.parametrize("labels", [None, 2, 8])
+def test_holm_is_over_the_variants_at_one_measure_and_budget(
+    found: tuple[Tables, Answers], measure: str, labels: int | None
+) -> None:
+    rows = [r for r in rows_of(found[1], measure=measure, labels=labels) if r["p"] is not None]
+    if (measure, labels) in (("auc", 2), ("auc", 8)):
+        assert not rows
+        return
+    assert [r["variant"] for r in rows] == ["rotated", "grayscale"]
+    small, large = sorted(rows, key=lambda r: r["p"])
+    assert small["p_holm"] == pytest.approx(min(1, 2 * small["p"]))
+    assert large["p_holm"] == pytest.approx(max(large["p"], small["p_holm"]))
+
+
+def test_variants_without_runs_yet_count_in_the_family(found: tuple[Tables, Answers]) -> None:
+    """A verdict must not become harder to reach as the study goes on."""
+    _, whole = found
+    some = [r for r in records(study(), accuracy) if r.run.variant != "grayscale"]
+    (row,) = [r for r in rows_of(answer(study(), tables(study(), some)), measure="accuracy", labels=None) if r["p"]]
+    (before,) = rows_of(whole, measure="accuracy", labels=None, variant="rotated")
+    assert (row["variant"], row["p_holm"], row["detectable"]) == ("rotated", 2 * row["p"], before["detectable"])
+
+
+def test_a_true_effect_is_found_and_none_is_not(found: tuple[Tables, Answers]) -> None:
+    (helps,) = rows_of(found[1], measure="accuracy", labels=None, variant="rotated")
+    (neither,) = rows_of(found[1], measure="accuracy", labels=None, variant="grayscale")
+    assert (helps["word"], neither["word"]) == ("helps", "no evidence either way")
+    assert helps["low"] < 0.12 < helps["high"]
+    assert helps["p"] == 2 / 2**8
+    (eer,) = rows_of(found[1], measure="eer", variant="rotated")
+    assert (eer["difference"], eer["word"]) == (pytest.approx(-0.12), "helps")  # less is better
+    assert eer["low"] <= eer["difference"] <= eer["high"] < 0
+
+
+def test_labels_saved_are_read_off_the_baselines_curve(found: tuple[Tables, Answers]) -> None:
+    """Made of 10 points a doubling; 12 points more at 2 labels are worth a doubling and a fifth."""
+    made, answers = found
+    rows = {(r["variant"], r["labels"]): r for r in answers.saved.to_pylist()}
+    means = [values(made, "original", labels).mean() for labels in (2, 4, 8)]
+    expected = 2 ** np.interp(values(made, "rotated", 2).mean(), means, [1, 2, 3])
+    assert rows["rotated", 2]["equal"] == pytest.approx(expected)
+    assert rows["rotated", 2]["saved"] == pytest.approx(expected - 2)
+    assert rows["rotated", 2]["equal_low"] < expected < rows["rotated", 2]["equal_high"]
+    assert rows["rotated", 8]["equal"] == np.inf  # beyond the largest budget: never extrapolated
+    assert len(rows) == 6
+
+
+def test_an_unfinished_study_compares_the_seeds_that_both_have() -> None:
+    of = study()
+    made = [r for r in records(of, accuracy) if r.run.variant != "rotated" or (r.run.seed, r.run.labels) < (3, 8)]
+    answers = answer(of, tables(of, made))
+    assert {r["variant"]: r["seeds"] for r in rows_of(answers, measure="accuracy", labels=None)} == {
+        "original": 8,
+        "rotated": 3,
+        "grayscale": 8,
+    }
+    (row,) = rows_of(answers, measure="accuracy", labels=None, variant="rotated")
+    assert row["word"] == "no evidence either way"  # 2 / 2³ is the least that p can be
+
+
+def test_one_seed_alone_is_no_verdict() -> None:
+    of = study(seeds=[4])
+    answers = answer(of, tables(of, records(of, accuracy)))
+    (row,) = rows_of(answers, measure="accuracy", labels=None, variant="rotated")
+    assert (row["sd"], row["low"], row["p"], row["word"]) == (None, None, 1.0, "no evidence either way")
+    said = verdict(of, answers, 0)
+    assert "one seed alone, which is no verdict" in said["variants"]["rotated"]["sentence"]
+
+
+def test_runs_that_were_not_judged_on_the_same_photographs_are_refused() -> None:
+    of = study(seeds=[0, 1])
+    made = tables(of, records(of, accuracy))
+    keys = made["photographs"]["key"].to_pylist()
+    keys[-1] = "test/p/another"
+    moved = {**made, "photographs": made["photographs"].set_column(3, "key", pa.array(keys))}
+    with pytest.raises(
+        FacerepError, match="with seed 1, grayscale and original were not judged on the same photographs"
+    ):
+        answer(of, moved)
+    nothing = [r for r in records(of, accuracy) if r.run.variant != "original" or r.run.labels != 8]
+    with pytest.raises(FacerepError, match="no seed of original has runs at all budgets"):
+        answer(of, tables(of, nothing))
+
+
+@pytest.mark.parametrize(
+    ("measure", "p_holm", "low", "high", "word"),
+    [
+        ("accuracy", 0.049, 0.01, 0.03, "helps"),
+        ("accuracy", 0.049, -0.03, -0.01, "hurts"),
+        ("eer", 0.049, -0.03, -0.01, "helps"),
+        ("eer", 0.049, 0.01, 0.03, "hurts"),
+        ("accuracy", 0.05, 0.01, 0.03, "no evidence either way"),
+        ("accuracy", 0.01, -0.001, 0.03, "no evidence either way"),
+        ("accuracy", 0.01, None, None, "no evidence either way"),
+    ],
+)
+def test_words_by_their_rule(measure: str, p_holm: float, low: float | None, high: float | None, word: str) -> None:
+    difference = None if low is None or high is None else (low + high) / 2
+    row = {"measure": measure, "p_holm": p_holm, "low": low, "high": high, "difference": difference}
+    assert word_of(row) == word
+
+
+def test_the_verdict_in_words(found: tuple[Tables, Answers]) -> None:
+    said = verdict(study(), found[1], 0)
+    (row,) = rows_of(found[1], measure="accuracy", labels=None, variant="rotated")
+    points = f"{100 * row['difference']:+.1f}"
+    two = next(r["equal"] for r in found[1].saved.to_pylist() if (r["variant"], r["labels"]) == ("rotated", 2))
+    assert said["sentence"] == (
+        f"Against original, fine-tuned with the same labels: rotated ({points} points: 2, 4 and 8 labels do what "
+        f"{two:.1f}, more than 8 and more than 8 do "
+        "without it) helps; for grayscale 8 seeds show no evidence either way."
+    )
+    assert said["variants"]["rotated"]["sentence"].startswith(
+        f"{points} points of test accuracy over the label budgets (95 % "
+    )
+    assert said["variants"]["rotated"]["sentence"].endswith("; p = 0.016 after Holm): helps.")  # 2 × 2 / 2⁸
+    assert "8 seeds could have seen a difference of" in said["variants"]["grayscale"]["sentence"]
+    sentence = said["variants"]["rotated"]["labels_saved_sentence"]
+    assert sentence.startswith(
+        f"With 2, 4 and 8 labels an identity it reaches what original reaches with {two:.1f} (95 % "
+    )
+    assert sentence.endswith(" and more than 8.")
+    assert (said["complete"], said["missing"]) == (True, 0)
+    assert any("With 8 seeds and 2 variants the smallest p after Holm is 0.016." in rule for rule in said["rules"])
+    assert not any("tuned" in rule for rule in said["rules"])
+    few = verdict(study(), answer(study(seeds=[0, 1, 2, 3]), found[0]), 3)
+    assert few["variants"]["rotated"]["sentence"].endswith(
+        "(4 seeds could have seen none, however large: that takes 7 seeds)."
+    )
+    assert any("nothing could be called: that takes 7 seeds" in rule for rule in few["rules"])  # 2 × 2 / 2⁷ < 0.05
+    assert not few["complete"]
+    alone = [r for r in records(study(), accuracy) if r.run.variant == "original"]
+    nothing = verdict(study(), answer(study(), tables(study(), alone)), 48)
+    assert nothing["sentence"] == "There is nothing to hold against original yet."
+    assert not any("smallest p after Holm is" in rule for rule in nothing["rules"])
+
+
+def test_the_rules_say_how_it_was_tuned(found: tuple[Tables, Answers]) -> None:
+    tune = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.001, 0.002]}}
+    plain, further = (verdict(study(tune=tune | more), found[1], 0)["rules"] for more in ({}, {"beyond": 1}))
+    assert any("by the accuracy on val of seed 0 with 4 labels. No choice looks at test." in rule for rule in plain)
+    assert any("with 4 labels, and beyond these values where the best lies at their end." in rule for rule in further)

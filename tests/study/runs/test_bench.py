@@ -1,0 +1,118 @@
+"""What is made, by whom, and what is refused; DVC's queue itself is in test_study.py."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from facerep.core.errors import FacerepError
+from facerep.study.__main__ import main
+from facerep.study.runs import bench as work
+from facerep.study.runs.bench import Bench, Share
+from facerep.study.runs.queue import Experiment, Queue, refuse_changes
+from tests.support.study.runs import ROOT, planner, study
+
+TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 0.004]}}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr(work.experiments, "finished", dict)
+    return Bench(study(seeds=[0, 1, 2], tune=TUNE), tmp_path / "results")
+
+
+def test_a_share_does_not_choose_by_runs_that_are_not_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine may come to another choice, and then its runs would be of another study."""
+    asked: list[str] = []
+    monkeypatch.setattr(Bench, "_make", lambda self, runs, jobs, title: asked.extend(run.name for run in runs))
+    with pytest.raises(
+        FacerepError, match=r"--seeds: what original runs with is not chosen yet, by runs of seed 0\. .*--seeds 0"
+    ):
+        bench.work(1, Share(seeds=[1, 2]))
+    assert not asked
+
+
+def test_a_share_is_the_runs_of_its_seeds_and_variants() -> None:
+    of = study(seeds=[0, 1, 2])
+    mine = [run for run in planner(of).runs({}) if Share([1, 2], ["original", "grayscale"]).has(run)]
+    assert {(run.seed, run.variant) for run in mine} == {(s, v) for s in (1, 2) for v in ("original", "grayscale")}
+    assert len(mine) == 3 * 4  # at each of the three budgets
+    assert all(Share().has(run) for run in planner(of).runs({}))
+
+
+def test_a_run_whose_worker_died_is_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its message stays among the active ones for ever; other workers live on."""
+    (run, *_) = bench.planner.runs({})
+    queue = {"active": False, "dead": True}
+    done: dict[str, Experiment] = {}
+    log: list[str] = []
+
+    def look() -> Queue:
+        active = {run.name} if queue["active"] else set()
+        return Queue(set(), active, active if queue["dead"] else set(), 1)
+
+    def add(runs: object) -> None:
+        log.extend(f"add {one.name}" for one in runs)  # type: ignore[attr-defined]
+        queue["active"] = bool(log)
+
+    def forget(names: object) -> None:
+        for name in names:  # type: ignore[attr-defined]
+            log.append(f"forget {name}")
+            queue.update(active=False, dead=False)
+
+    def sleep(seconds: float) -> None:
+        if not queue["dead"] and queue["active"]:
+            done[run.name] = Experiment("c", "c")
+            queue["active"] = False
+
+    for name, fake in (
+        ("queue", look),
+        ("add", add),
+        ("forget", forget),
+        ("failed", set),
+        ("start", lambda jobs: None),
+    ):
+        monkeypatch.setattr(work.experiments, name, fake)
+    monkeypatch.setattr(work.experiments, "finished", lambda: done)
+    monkeypatch.setattr(work.experiments, "refuse_changes", lambda: None)
+    monkeypatch.setattr(work.time, "sleep", sleep)
+    monkeypatch.setattr(work, "LOST_S", -1.0)
+    bench._make([run], 1, "")
+    assert log == [f"add {run.name}", f"forget {run.name}", f"add {run.name}"]
+    assert run.name in done
+
+
+def test_uncommitted_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], cwd=tmp_path, check=True)
+
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    (tmp_path / "README.md").write_text("one\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("two\n")
+    refuse_changes()  # no run depends on it
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+    with pytest.raises(FacerepError, match=r"^params\.yaml: changed since the last commit\. Commit it first"):
+        refuse_changes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seeds", "0,9"], "--seeds 9: none of 0, 1, 2."),
+        (["--variants", "simclr"], "--variants simclr: none of original, rotated, grayscale."),
+        (["--jobs", "0"], "0: at least one run at a time"),
+    ],
+)
+def test_what_the_command_refuses(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["facerep.study", "studies/demo.yaml", *arguments])
+    with pytest.raises((FacerepError, SystemExit)) as refused:
+        main()
+    assert words in f"{refused.value}{capsys.readouterr().err}"

@@ -1,0 +1,115 @@
+"""The runs of a study and their dvc lines, held against Hydra's own parser and against params.yaml."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facerep.core.errors import FacerepError
+from facerep.params import load_params
+from facerep.study.runs.plan import _override
+from tests.support.study.runs import ROOT, planner, study
+
+
+def test_every_combination_once_seeds_outside_variants_inside() -> None:
+    runs = planner(study()).runs({})
+    assert [(run.seed, run.labels, run.variant) for run in runs] == [
+        (seed, labels, variant)
+        for seed in range(8)
+        for labels in (2, 4, 8)
+        for variant in ("original", "rotated", "grayscale")
+    ]
+    assert len({run.name for run in runs}) == len(runs)
+
+
+def test_what_a_run_changes() -> None:
+    of = study(
+        set={"threads": 1, "pretrain.epochs": 3, "finetune.learning_rate": 0.1},
+        variants={
+            "original": {"about": "a", "pretext": "original"},
+            "rotated": {
+                "about": "b",
+                "pretext": "rotated",
+                "set": {"pretrain.epochs": 4},
+                "budgets": {2: {"finetune.epochs": 9}},
+            },
+        },
+    )
+    assert planner(of).run("rotated", 2, 5, {"finetune.learning_rate": 0.2}).settings == {
+        "profile": "demo",
+        "pretext": "rotated",
+        "seed": 5,
+        "threads": 1,
+        "demo.pretrain.epochs": 4,
+        "demo.finetune.learning_rate": 0.2,
+        "demo.finetune.labels_per_identity": 2,
+        "demo.evaluate.probe_labels": [2, 4, 8],
+        "demo.finetune.epochs": 9,
+    }
+
+
+def test_a_name_tells_what_counts_and_nothing_else() -> None:
+    def digest(**changes: Any) -> str:
+        return planner(study(**changes)).run("rotated", 4, 0, {}).name.rpartition("-")[2]
+
+    same = digest()
+    assert digest(set={"save_every_s": 5.0}) == same  # no result depends on it
+    assert digest(title="another") == same
+    assert digest(set={"threads": 1}) != same
+    assert digest(set={"finetune.learning_rate": 0.004}) != same
+    assert digest(set={"finetune.learning_rate": 0.002}) == same  # what params.yaml says anyway
+
+
+def test_the_line_means_to_dvc_what_the_run_says(tmp_path: Path) -> None:
+    """DVC's own reading of the line, applied by DVC to params.yaml."""
+    archives = [{"url": "../a b/'quoted', {x}.tgz", "sha256": "1e" + "0" * 62, "name": "x.tgz"}]
+    of = study(set={"download.archives": archives, "compile": True, "finetune.clip_norm": None})
+    run = planner(of).run("rotated", 2, 3, {})
+    words = shlex.split(run.line)
+    assert words[:6] == ["dvc", "exp", "run", "--queue", "--name", run.name]
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    overrides = to_path_overrides([word for word in words[6:] if word != "-S"])
+
+    apply_overrides(tmp_path / "params.yaml", overrides["params.yaml"])
+    params = load_params(tmp_path / "params.yaml")
+    assert (params.pretext, params.seed, params.compile) == ("rotated", 3, True)
+    assert params.demo.pretrain.rotations == "all"
+    assert params.demo.finetune.labels_per_identity == 2
+    assert params.demo.finetune.clip_norm is None
+    assert params.demo.download.archives[0].model_dump() == archives[0]
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text("ab1'\\ ,:{}[]=e.-"),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
+        max_leaves=6,
+    )
+)
+def test_values_come_back_from_hydras_grammar(value: Any) -> None:
+    parsed = OverridesParser.create().parse_override(f"key={_override(value)}")
+    assert parsed.value() == value
+
+
+def test_what_params_yaml_refuses_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(FacerepError, match=r"study small: demo\.finetune\.epochs = 0"):
+        planner(study(set={"finetune.epochs": 0})).run("original", 4, 0, {})
+    with pytest.raises(FacerepError, match=r"unknown key demo\.finetune\.lr; known here"):
+        planner(study(set={"finetune.lr": 1})).run("original", 4, 0, {})
+    with pytest.raises(FacerepError, match=r"no block demo\.finetun"):
+        planner(study(set={"demo.finetun.epochs": 1})).run("original", 4, 0, {})
+    variants = {"original": {"about": "a", "pretext": "original"}, "x": {"about": "b", "pretext": "rotate"}}
+    with pytest.raises(FacerepError, match=r"pretext = 'rotate': not known; one of"):
+        planner(study(variants=variants))
+    assert yaml.safe_load((ROOT / "params.yaml").read_text())["profile"] == "demo"

@@ -1,0 +1,73 @@
+"""The tables of a study, from experiments' files and back."""
+
+from pathlib import Path
+
+import pytest
+
+from facerep.core.errors import FacerepError
+from facerep.study.runs.records import joined, read_tables, split, tables_of, write_tables
+from tests.support.study.runs import PHOTOGRAPHS, planner, record, records, study, tables
+
+
+def test_a_record_becomes_rows() -> None:
+    made = record(planner(study()).run("rotated", 4, 3, {}), 0.4)
+    parts = tables_of(made, 12.5)
+    (row,) = parts["runs"].to_pylist()
+    told = made.json("metrics/evaluate.json")
+    assert (row["variant"], row["labels"], row["seed"], row["seconds"]) == ("rotated", 4, 3, 12.5)
+    assert row["accuracy"] == told["test"]["accuracy"]
+    assert row["probe"] == told["probe"]["by_labels"]["4"]
+    assert row["knn"] == told["knn"]["by_labels"]["4"]
+    assert (row["auc"], row["eer"], row["val_accuracy"], row["pretext_accuracy"]) == (0.6, 0.4, 0.39, 0.97)
+    assert row["pretext_psnr"] is None
+    photographs = parts["photographs"]
+    assert len(photographs) == PHOTOGRAPHS
+    assert sum(photographs["probe"].to_pylist()) == round(row["probe"] * PHOTOGRAPHS)
+    assert sum(photographs["finetuned"].to_pylist()) == round(row["accuracy"] * PHOTOGRAPHS)
+    assert parts["verification"]["replicate"].to_pylist() == list(range(50))
+    curves = parts["curves"].to_pylist()
+    assert {(r["stage"], r["epoch"], r["measure"]): r["value"] for r in curves}["pretrain", 2, "val/loss"] == 1.5
+    assert len(curves) == 8
+
+
+def test_tables_are_in_order_and_pretraining_stands_once_a_seed() -> None:
+    of = study(seeds=[1, 0])
+    made = records(of, lambda run: 0.3)
+    found = tables(of, made[::-1])
+    rows = found["runs"].to_pylist()
+    place = ["original", "rotated", "grayscale"].index
+    keys = [(place(r["variant"]), r["labels"], r["seed"]) for r in rows]
+    assert keys == sorted(keys)
+    assert len(keys) == 18
+    assert len(found["photographs"]) == 18 * PHOTOGRAPHS
+    assert len(found["verification"]) == 3 * 2 * 50
+    pretraining = [r for r in found["curves"].to_pylist() if r["stage"] == "pretrain"]
+    assert {(r["variant"], r["labels"]) for r in pretraining} == {("rotated", 2), ("grayscale", 2)}
+    assert tables(of, made)["curves"].equals(found["curves"])
+
+
+def test_tables_are_written_read_and_taken_apart_as_they_were(tmp_path: Path) -> None:
+    of = study(seeds=[0, 1])
+    found = tables(of, records(of, lambda run: 0.3))
+    write_tables(found, tmp_path)
+    back = read_tables(tmp_path)
+    assert all(back[name].equals(table) for name, table in found.items())
+    again = joined(split(back).values(), list(of.variants))
+    assert all(again[name].equals(table) for name, table in found.items())
+    first = (tmp_path / "photographs.parquet").read_bytes()
+    write_tables(again, tmp_path)
+    assert (tmp_path / "photographs.parquet").read_bytes() == first
+
+
+def test_no_tables_yet_and_damaged_ones(tmp_path: Path) -> None:
+    assert not any(len(table) for table in read_tables(tmp_path).values())
+    (tmp_path / "runs.parquet").write_bytes(b"PAR1")
+    with pytest.raises(FacerepError, match=r"runs\.parquet: damaged.*delete it"):
+        read_tables(tmp_path)
+
+
+def test_an_experiment_without_its_metrics_is_named() -> None:
+    made = record(planner(study()).run("rotated", 4, 3, {}), 0.4)
+    del made.files["metrics/evaluate.json"]
+    with pytest.raises(FacerepError, match=rf"{made.run.name}: has no metrics/evaluate\.json; `dvc exp remove"):
+        tables_of(made, None)

@@ -1,0 +1,143 @@
+"""Index tables made by hand for the tests of selection, and the slow plain version that says who gets which role."""
+
+import hashlib
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facerep.core.errors import FacerepError
+from facerep.params import Select, UseFraction
+from facerep.select.stage import select
+from tests.conftest import INDEX_SCHEMA
+
+Row = dict[str, Any]
+LABELLED = ("train", "val", "test")
+
+
+def rules(**changes: Any) -> Select:
+    """Settings that take all there is, changed as asked."""
+    given_rules: dict[str, Any] = {
+        "roles": "by_split",
+        "per_identity": 60,
+        "min_labelled": 4,
+        "val_fraction": 0.2,
+        "test_fraction": 0.3,
+        "min_side": 0,
+        "min_sharpness": 0.0,
+        "require_face": False,
+        "near_duplicate_bits": 6,
+        "shared_photograph_bits": 6,
+        "use_fraction": UseFraction(pretrain=changes.pop("pretrain", 1.0), labelled=changes.pop("labelled", 1.0)),
+    }
+    return Select(**(given_rules | changes))
+
+
+def face(split: str, identity: str, stem: str, photograph: str | None = None, flipped: int = 0) -> Row:
+    """A row of the index; `photograph` names what is seen, `flipped` how many bits of its hash differ."""
+    seen = hashlib.blake2b((photograph or f"{split}/{identity}/{stem}").encode(), digest_size=32).digest()
+    phash = (int.from_bytes(seen) ^ ((1 << flipped) - 1)).to_bytes(32)
+    key = f"{split}/{identity}/{stem}"
+    return {
+        "key": key,
+        "identity": identity,
+        "split": split,
+        "shard": "shard-000000.tar",
+        "offset": int.from_bytes(seen[:3]),
+        "length": 100,
+        "sha256": hashlib.sha256(phash).hexdigest(),
+        "phash": phash,
+        "sharpness": 0.5,
+        "side": 100,
+        "found": "box",
+    }
+
+
+def people(split: str, count: int, photographs: int, first: int = 0) -> list[Row]:
+    return [face(split, f"{split}{i:02d}", f"{j:03d}") for i in range(first, first + count) for j in range(photographs)]
+
+
+class Selected(NamedTuple):
+    """What a run chose."""
+
+    rows: list[Row]
+    counts: dict[str, Any]
+    data: bytes
+
+    def keys(self, *roles: str) -> set[str]:
+        return {row["key"] for row in self.rows if not roles or row["role"] in roles}
+
+
+def run(index: list[Row], settings: Select, seed: int = 0) -> Selected:
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "index.parquet", Path(folder) / "selection.parquet"
+        pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), source)
+        try:
+            counts = select(settings, seed, source, out)
+        except FacerepError:
+            assert not out.exists()
+            raise
+        return Selected(pq.read_table(out).to_pylist(), counts, out.read_bytes())
+
+
+def bits_apart(a: Row, b: Row) -> int:
+    return (int.from_bytes(a["phash"]) ^ int.from_bytes(b["phash"])).bit_count()
+
+
+def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
+    """Which role each key gets, written from the words of the docstring and DESIGN.md, with lists and loops alone."""
+    shuffled = sorted(index, key=lambda row: hashlib.blake2b(f"{seed}/{row['key']}".encode(), digest_size=16).digest())
+
+    def alike(rows: list[Row], bits: int) -> list[list[Row]]:
+        """Photographs that look the same, and what looks the same as those."""
+        groups: list[list[Row]] = []
+        for row in rows:
+            near = [g for g in groups if any(bits_apart(row, other) <= bits for other in g)]
+            groups = [g for g in groups if g not in near] + [[*(r for g in near for r in g), row]]
+        return groups
+
+    kept = []
+    for group in alike(shuffled, chosen.shared_photograph_bits):
+        named = [row for row in group if row["split"] != "unlabelled"]
+        if len({row["identity"] for row in named}) <= 1:
+            kept += [row["key"] for row in named or [min(group, key=shuffled.index)]]
+    for who in {row["identity"] for row in shuffled}:
+        own = [
+            row for row in shuffled if row["identity"] == who and row["split"] != "unlabelled" and row["key"] in kept
+        ]
+        for group in alike(own, chosen.near_duplicate_bits):
+            first = min(group, key=shuffled.index)
+            kept = [key for key in kept if key == first["key"] or key not in [row["key"] for row in group]]
+    left = [row for row in shuffled if row["key"] in kept]
+
+    splits = {"by_split": ["test"], "by_count": ["all", "train", "test"], "by_folder": ["all", "train", "test"]}
+    counted = [row for row in left if row["split"] in splits[chosen.roles]]
+    photographs: dict[str, int] = defaultdict(int)
+    for row in counted:
+        photographs[row["identity"]] += 1
+    people_of_the_task = {who for who, n in photographs.items() if n >= chosen.min_labelled}
+
+    roles: dict[str, str] = {}
+    pretraining: list[str] = []
+    for who in sorted({row["identity"] for row in left}):
+        own = [row for row in left if row["identity"] == who]
+        if who in people_of_the_task:
+            own = [row for row in own if row in counted][: chosen.per_identity]
+            tests = max(1, round(chosen.test_fraction * len(own)))
+            vals = max(1, round(chosen.val_fraction * len(own)))
+            trains = [row["key"] for row in own[tests + vals :]]
+            asked = chosen.use_fraction.labelled * len(trains)
+            trains = trains[: max(1, int(asked) + (asked - int(asked) > 1e-6))]
+            roles |= {row["key"]: "test" for row in own[:tests]}
+            roles |= {row["key"]: "val" for row in own[tests : tests + vals]}
+            roles |= dict.fromkeys(trains, "train")
+        else:
+            kept_out = {"by_split": ["test"], "by_count": [], "by_folder": ["all", "train", "test"]}
+            own = [row for row in own if row["split"] not in kept_out[chosen.roles]]
+            pretraining += [row["key"] for row in own[: chosen.per_identity]]
+    asked = chosen.use_fraction.pretrain * len(pretraining)
+    pretraining.sort(key=lambda key: [row["key"] for row in shuffled].index(key))
+    return roles | dict.fromkeys(pretraining[: int(asked) + (asked - int(asked) > 1e-6)], "pretrain")
