@@ -2,8 +2,8 @@
 
 facerep.training.loop.fit on a micro ConvNeXt, rotated, 32 px, so that loader and loop are much of the time. Some hundred
 faces are drawn, and stand in the shards again and again under other names. The time is that of the steps, from the first
-batch asked for to the last update: the end of an epoch (val, state, curves) costs the same for any number of photographs. Each
-number has a process of its own; nothing is kept in memory, but in the last line, where all decoded faces are.
+batch asked for to the last update: the end of an epoch (val, state, curves) costs the same for any number of photographs.
+Each number has a process of its own; nothing is kept in memory, but in the last line, where all decoded faces are.
 """
 
 import sys
