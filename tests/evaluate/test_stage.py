@@ -16,8 +16,9 @@ from transformers import AutoModel, AutoModelForImageClassification
 from facerep.evaluate.stage import evaluate
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels, read_selection
-from facerep.nets.convnext import image_processor, new_classifier, save_pretext_model
+from facerep.nets.convnext import image_processor, new_classifier
 from facerep.params import load_params
+from facerep.pretrain.model import save_pretext_model
 from facerep.pretrain.pretexts import pretext_named
 from tests.evaluate.test_probes import plain_knn
 from tests.evaluate.test_verification import plain_pairs
