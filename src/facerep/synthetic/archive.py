@@ -7,20 +7,19 @@ in a hundred is spoiled the way real sets are. Every draw depends on seed, ident
 import io
 import multiprocessing
 import os
-import shutil
-import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 from PIL import Image
 
+from facerep.archives.writer import TarWriter
 from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
@@ -106,6 +105,7 @@ def write_archive(
     with atomic(path) as part, ExitStack() as stack:
         # the CSVs come first but are known last: all waits in files, so that memory stays small
         spool, meta, *boxes = (stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in range(4))
+        photographs = TarWriter(spool)
         meta.write(b"Class_ID, Name, Sample_Num, Flag, Gender\n")
         bar = stack.enter_context(progress_bar())
         task = bar.add_task("draw faces", total=train_identities + test_identities)
@@ -113,17 +113,15 @@ def write_archive(
             file.write(b"NAME_ID,X,Y,W,H\n")
             for number, drawn in _drawn(split, workers):
                 for photo in drawn:
-                    _add(spool, f"{split.name}/{photo.key}.jpg", photo.data)
+                    photographs.add(f"{split.name}/{photo.key}.jpg", photo.data)
                     file.write(f'"{photo.key}",{",".join(map(str, photo.box))}\n'.encode())
                 meta.write(_meta_row(split, number, len(drawn)).encode())
                 bar.update(task, advance=1)
-        with part.open("wb") as out:
+        with part.open("wb") as out, TarWriter(out, whole_records=False) as tar:  # as it has always been
             for split, file in zip(splits, boxes, strict=True):
-                _add_file(out, f"bb_landmark/loose_bb_{split.name}.csv", file)
-            _add_file(out, "identity_meta.csv", meta)
-            spool.seek(0)
-            shutil.copyfileobj(spool, out, 2**20)
-            out.write(b"\0" * 2 * tarfile.BLOCKSIZE)
+                tar.add_file(f"bb_landmark/loose_bb_{split.name}.csv", file)
+            tar.add_file("identity_meta.csv", meta)
+            tar.add_members(spool)
 
 
 def draw_photographs(split: Split, number: int) -> list[Photo]:
@@ -210,17 +208,3 @@ def _meta_row(split: Split, number: int, count: int) -> str:
     rng = np.random.default_rng([split.seed, number, 0, 4])
     given, family = str(rng.choice(FEMALE if woman else MALE)), str(rng.choice(FAMILY))
     return f'n{number:06d}, "{given}_{family}", {count}, {int(split.name == "train")}, {"f" if woman else "m"}\n'
-
-
-def _add_file(out: IO[bytes], name: str, file: IO[bytes]) -> None:
-    file.seek(0)
-    _add(out, name, file.read())
-
-
-def _add(out: IO[bytes], name: str, data: bytes) -> None:
-    """Append a member to a tar: time 0, owner 0, mode 0o644 (TarInfo's own defaults)."""
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    out.write(member.tobuf(tarfile.USTAR_FORMAT))
-    out.write(data)
-    out.write(b"\0" * (-len(data) % tarfile.BLOCKSIZE))
