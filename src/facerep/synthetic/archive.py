@@ -5,13 +5,10 @@ in a hundred is spoiled the way real sets are. Every draw depends on seed, ident
 """
 
 import io
-import multiprocessing
-import os
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -20,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from facerep.archives.writer import TarWriter
-from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
+from facerep.core.pool import ordered, processes
 from facerep.core.progress import progress_bar
 from facerep.synthetic.face import draw
 from facerep.synthetic.people import draw_identity, draw_scene
@@ -46,6 +43,7 @@ FAMILY = (
     "Lund",
     "Moreau",
 )
+KILLED = "download: a process that draws faces was killed, most likely for want of memory; run the same command again."
 Box = tuple[int, int, int, int]
 
 
@@ -111,7 +109,9 @@ def write_archive(
         task = bar.add_task("draw faces", total=train_identities + test_identities)
         for split, file in zip(splits, boxes, strict=True):
             file.write(b"NAME_ID,X,Y,W,H\n")
-            for number, drawn in _drawn(split, workers):
+            numbers = range(split.first, split.first + split.size)
+            identities = ordered(processes(workers), partial(draw_photographs, split), numbers, killed=KILLED)
+            for number, drawn in stack.enter_context(closing(identities)):
                 for photo in drawn:
                     photographs.add(f"{split.name}/{photo.key}.jpg", photo.data)
                     file.write(f'"{photo.key}",{",".join(map(str, photo.box))}\n'.encode())
@@ -181,25 +181,6 @@ def encode(image: Image.Image, quality: int, kind: str | None) -> bytes:
         image.save(out, "JPEG", quality=quality)
     data = out.getvalue()
     return data[: len(data) // 2] if kind == "truncated" else data
-
-
-def _drawn(split: Split, workers: int | None) -> Iterator[tuple[int, list[Photo]]]:
-    """Each identity's photographs in order, drawn on all cores with few of them in memory."""
-    workers = workers or cores()
-    context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-    waiting: deque[tuple[int, Future[list[Photo]]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        try:
-            for number in range(split.first, split.first + split.size):
-                waiting.append((number, pool.submit(draw_photographs, split, number)))
-                if len(waiting) > 3 * workers:
-                    number, future = waiting.popleft()
-                    yield number, future.result()
-            while waiting:
-                number, future = waiting.popleft()
-                yield number, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _meta_row(split: Split, number: int, count: int) -> str:
