@@ -1,8 +1,6 @@
 """Synthetic faces for the benchmarks: some hundreds drawn, and repeated to the number that is asked for."""
 
-import io
 import os
-import tarfile
 from collections.abc import Iterable
 from itertools import cycle, islice
 from pathlib import Path
@@ -11,6 +9,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from benchmarks.common import ROOT
+from facerep.archives.writer import TarWriter
 from facerep.crop.cut import Photograph, cut_face
 from facerep.faces.pixels import FacePixels
 from facerep.faces.shards import ShardWriter
@@ -55,12 +54,9 @@ def write_shards(folder: Path, faces: list[bytes], count: int) -> pa.Table:
 
 def write_tar(path: Path, photos: Iterable[bytes], per_identity: int) -> Path:
     """A plain tar of photographs in identity folders, as `crop` reads it; none of its members is kept in memory."""
-    with tarfile.open(path, "w") as tar:
+    with path.open("wb") as file, TarWriter(file) as tar:
         for place, photo in enumerate(photos):
-            info = tarfile.TarInfo(f"train/n{place // per_identity:06d}/{place:07d}.jpg")
-            info.size = len(photo)
-            tar.addfile(info, io.BytesIO(photo))
-            tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
+            tar.add(f"train/n{place // per_identity:06d}/{place:07d}.jpg", photo)
     return path
 
 

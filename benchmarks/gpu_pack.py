@@ -10,7 +10,6 @@ import gzip
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zlib
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from facerep.archives.writer import TarWriter
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, atomic_folder
 from facerep.crop.resample import encode_jpeg
@@ -210,13 +210,11 @@ def pack(data: Path, archive: Path) -> None:
     with (
         archive.open("wb") as file,
         gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w") as tar,
+        TarWriter(zipped) as tar,
     ):
         for path in files:
-            info = tarfile.TarInfo(f"data/{path.relative_to(data)}")
-            info.size = path.stat().st_size
             with path.open("rb") as content:
-                tar.addfile(info, content)
+                tar.add_file(f"data/{path.relative_to(data)}", content)
 
 
 def size_of(folder: Path) -> int:

@@ -11,6 +11,7 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -20,6 +21,8 @@ import psutil
 import pytest
 
 from facerep.core.errors import FacerepError
+from facerep.crop.cluster import why_lost
+from facerep.crop.cut import Photograph
 from facerep.crop.parts import discard_cropped
 from facerep.crop.stage import crop
 from facerep.faces.shards import read_index
@@ -160,8 +163,8 @@ def test_the_workers_run_the_code_of_this_copy(crowd: Path, tmp_path: Path) -> N
     shutil.copytree(
         ROOT / "src" / "facerep", tmp_path / "src" / "facerep", ignore=shutil.ignore_patterns("__pycache__")
     )
-    face = tmp_path / "src" / "facerep" / "face.py"
-    face.write_text(face.read_text() + "\n\ndef sharpness(face):\n    return 12345.0\n")
+    cut = tmp_path / "src" / "facerep" / "crop" / "cut.py"
+    cut.write_text(cut.read_text() + "\n\ndef sharpness(face):\n    return 12345.0\n")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'src')!r}); sys.path.append({str(ROOT)!r})\n"
         "from pathlib import Path; from facerep.crop.stage import crop; from tests.crop.test_stage import settings\n"
@@ -251,6 +254,15 @@ def test_a_dask_cluster_that_loses_a_worker_cuts_the_same_bytes(
 
 def test_no_cluster_is_a_sentence(crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("facerep.crop.executors.PATIENCE", 1)
+    monkeypatch.setattr("facerep.crop.cluster.PATIENCE", 1)
     with pytest.raises(FacerepError, match=r"crop.executor = tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
         crop(settings(**CENTER, executor="tcp://127.0.0.1:9"), [crowd], tmp_path / "faces")
+
+
+def test_a_cluster_that_loses_photographs_is_a_sentence_that_names_them() -> None:
+    distributed = pytest.importorskip("distributed")
+    photos = [Photograph(f"train/n0/{n}", f"train/n0/{n}.jpg", b"", None) for n in range(3)]
+    killed = distributed.KilledWorker("task", None, [])
+    assert "gave up on train/n0/0.jpg and the 2 photographs after it (KilledWorker" in str(why_lost(photos, killed))
+    assert "the Dask cluster went away" in str(why_lost(photos, CancelledError()))
+    assert why_lost(photos, ValueError("of the cutting itself")) is None

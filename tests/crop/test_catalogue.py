@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facerep.archives.reader import write_folder_tar
+from facerep.archives.folder import write_folder_tar
 from facerep.crop.catalogue import Candidates, key_of, photographs
 from facerep.faces.shards import UNLABELLED
 

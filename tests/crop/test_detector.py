@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facerep.archives.reader import Member, read_members
+from facerep.archives.members import Member
+from facerep.archives.reader import read_members
 from facerep.crop.boxes import Box, read_boxes
 from facerep.crop.detector import largest_face as largest_face_of
 from tests.support.paths import DATA

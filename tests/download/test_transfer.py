@@ -45,7 +45,7 @@ def test_a_dropped_transfer_goes_on_in_the_next_run_after_dvc_deleted_its_output
 def test_a_process_that_was_killed_goes_on(serve: Any, repository: Path) -> None:
     web = serve(tar_of(12 * MIB), drops=[12 * MIB])
     code = (
-        "import os, sys; from facerep import transfer; from pathlib import Path\n"
+        "import os, sys; from facerep.download import transfer; from pathlib import Path\n"
         "transfer.fetch(sys.argv[1], Path('part'), lambda done, size: done > 8e6 and os.kill(os.getpid(), 9))"
     )
     path = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

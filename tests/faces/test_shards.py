@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from facerep.core.errors import FacerepError
-from facerep.faces.shards import INDEX_SCHEMA, ShardReader, ShardWriter, read_index, tar_header, write_index
+from facerep.faces.shards import INDEX_SCHEMA, ShardReader, ShardWriter, read_index, write_index
 
 FACES = [(f"test/n{i:06d}/{i:04d}_01", bytes([i]) * (300 * i + 1)) for i in range(12)] + [
     ("all/Zoë Ωmega/" + "long" * 40, b"a name that does not fit into a tar header")
@@ -57,16 +55,6 @@ def test_tarfile_and_the_places_agree(tmp_path: Path) -> None:
     reader = ShardReader(tmp_path / "faces")
     for (_, data), place in reversed(list(zip(FACES, places, strict=True))):
         assert reader.read(*place) == data
-
-
-@given(
-    name=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=120),
-    size=st.one_of(st.integers(0, 2**34), st.sampled_from([0, 8**11 - 1, 8**11, 2**40])),
-)
-def test_a_header_is_tarfiles_own(name: str, size: int) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = size
-    assert tar_header(name, size) == info.tobuf(tarfile.PAX_FORMAT)
 
 
 def test_a_shard_is_the_file_that_tarfile_writes(tmp_path: Path) -> None:

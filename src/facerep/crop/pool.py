@@ -1,18 +1,19 @@
-"""Faces cut by many workers, that get a few photographs at a time, and results in the photographs' order."""
+"""Faces cut by many workers, of this machine or of a Dask cluster, that get a few photographs at a time."""
 
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import closing
+from functools import partial
 from threading import Lock
 
-from facerep.core.errors import FacerepError
+from facerep.core.pool import ordered, processes
+from facerep.crop.cluster import open_cluster, why_lost
 from facerep.crop.cut import Face, Photograph, cut_face
 from facerep.crop.decode import UnreadableError
-from facerep.crop.executors import open_executor
 from facerep.params import Crop
 
 CHUNK = 32  # photographs that travel to a worker at once …
 CHUNK_BYTES = 16 * 2**20  # … or fewer, when they are large
+PRELOAD = ("torch.nn.functional", "scipy.fft", "PIL.Image", "dlib", "simplejpeg")  # read and kept in memory once
 Result = Face | str  # a face, or why there is none
 _one_at_a_time = Lock()  # in a process: Pillow's limits are global, and a Dask worker may have many threads
 
@@ -24,23 +25,23 @@ def cut_all(
 
     Raises FacerepError when a worker of this machine was killed, or a cluster gives a photograph up. The photographs of a
     Dask worker that was killed are given to another.
+
+    Args:
+        photos: taken as they are needed.
+        settings: `executor` is `processes`, or the address of a Dask scheduler (`tcp://host:8786`).
+        workers: processes on this machine; None: one a core. A cluster has those that it has.
     """
-    waiting: deque[tuple[list[Photograph], Future[list[Result]]]] = deque()
-    with open_executor(settings.executor, workers) as (executor, number):
-        try:
-            for chunk in _chunks(photos):
-                waiting.append((chunk, executor.submit(cut_chunk, chunk, settings)))
-                if len(waiting) > 2 * number:
-                    yield from _finish(*waiting.popleft())
-            while waiting:
-                yield from _finish(*waiting.popleft())
-        except BrokenExecutor:
-            raise FacerepError(
-                "crop: a worker process was killed, most likely for want of memory; lower crop.max_megapixels."
-            ) from None
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    here = settings.executor == "processes"
+    chunks = ordered(
+        processes(workers, PRELOAD) if here else open_cluster(settings.executor),
+        partial(cut_chunk, settings=settings),
+        _chunks(photos),
+        killed="crop: a worker process was killed, most likely for want of memory; lower crop.max_megapixels.",
+        lost=why_lost,
+    )
+    with closing(chunks):
+        for chunk, results in chunks:
+            yield from zip(chunk, results, strict=True)
 
 
 def cut_chunk(photos: list[Photograph], settings: Crop) -> list[Result]:
@@ -69,19 +70,3 @@ def _chunks(photos: Iterable[Photograph]) -> Iterator[list[Photograph]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _finish(chunk: list[Photograph], future: "Future[list[Result]]") -> Iterator[tuple[Photograph, Result]]:
-    try:
-        return zip(chunk, future.result(), strict=True)
-    except BrokenExecutor:
-        raise
-    except CancelledError:
-        raise FacerepError("crop: the Dask cluster went away; start it and run the same command again.") from None
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "distributed":
-            raise
-        raise FacerepError(
-            f"crop: the Dask cluster gave up on {chunk[0].name} and the {len(chunk) - 1} photographs after it "
-            f"({type(error).__name__}: its workers were killed again and again, most likely for want of memory)."
-        ) from None

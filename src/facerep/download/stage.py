@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from facerep.archives.reader import is_archive, write_folder_tar
+from facerep.archives.folder import write_folder_tar
+from facerep.archives.reader import is_archive
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, repository_root, sha256_of
 from facerep.download import gdrive, transfer

@@ -1,7 +1,6 @@
 """Faces in plain tar shards (WebDataset's layout), read at random through an index of byte offsets."""
 
 import os
-import tarfile
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facerep.archives.writer import TarWriter
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
 
@@ -44,54 +44,35 @@ class ShardWriter:
         self.folder = folder
         self.limit = shard_mb * 2**20
         self.shards = shards
-        self._file: BinaryIO | None = None
-        self._size = 0  # of the open shard
+        self._open: tuple[BinaryIO, TarWriter] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether the last shard waits for more."""
-        return self._file is not None
+        return self._open is not None
 
     def add(self, key: str, jpeg: bytes) -> tuple[str, int, int]:
         """Append `<key>.jpg`; the shard's name, and offset and length of the JPEG's bytes in it."""
-        if self._file is None:
-            self._file = (self.folder / f"shard-{self.shards:06d}.tar").open("wb")
-            self.shards, self._size = self.shards + 1, 0
-        header = tar_header(f"{key}.jpg", len(jpeg))
-        offset = self._size + len(header)
-        written = header + jpeg + bytes(-len(jpeg) % tarfile.BLOCKSIZE)
-        self._file.write(written)
-        self._size += len(written)
+        if self._open is None:
+            file = (self.folder / f"shard-{self.shards:06d}.tar").open("wb")
+            self._open = file, TarWriter(file)
+            self.shards += 1
+        _, tar = self._open
+        offset = tar.add(f"{key}.jpg", jpeg)
         shard = f"shard-{self.shards - 1:06d}.tar"
-        if self._size >= self.limit:
+        if tar.size >= self.limit:
             self.close()
         return shard, offset, len(jpeg)
 
     def close(self) -> None:
         """Finish the open shard; it is on the disk then, also should the power fail."""
-        if self._file is not None:
-            with self._file as file:
-                end = self._size + 2 * tarfile.BLOCKSIZE
-                file.write(bytes(end - self._size + -end % tarfile.RECORDSIZE))
+        if self._open is not None:
+            file, tar = self._open
+            with file:
+                tar.finish()
                 file.flush()
                 os.fsync(file.fileno())
-            self._file = None
-
-
-_BLANK = tarfile.TarInfo().tobuf(tarfile.PAX_FORMAT)  # its defaults: time 0, mode 644, no owner
-_BLANK_SUM = sum(_BLANK[:148]) + sum(_BLANK[156:]) + 8 * ord(" ") - sum(_BLANK[124:136])
-
-
-def tar_header(name: str, size: int) -> bytes:
-    """The header of a file in a tar, the bytes that tarfile writes; an ordinary name's in a tenth of its time."""
-    raw = name.encode()
-    if len(raw) != len(name) or len(raw) >= tarfile.LENGTH_NAME or size >= 8**11:
-        info = tarfile.TarInfo(name)
-        info.size = size
-        return info.tobuf(tarfile.PAX_FORMAT)
-    digits = b"%011o\0" % size
-    checksum = b"%06o\0 " % (_BLANK_SUM + sum(raw) + sum(digits))
-    return raw + _BLANK[len(raw) : 124] + digits + _BLANK[136:148] + checksum + _BLANK[156:]
+            self._open = None
 
 
 class ShardReader:

@@ -1,7 +1,6 @@
 """A study's results on disk: tables, comparisons, verdict, what was run, pictures, and the page."""
 
 import gzip
-import io
 import json
 import shutil
 import tarfile
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
+from facerep.archives.writer import TarWriter
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, write_json
 from facerep.study.analysis.compare import answer
@@ -151,9 +151,7 @@ def write_members(members: dict[str, bytes], path: Path) -> None:
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        TarWriter(packed) as tar,
     ):
         for name, data in sorted(members.items()):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
+            tar.add(name, data)

@@ -5,25 +5,21 @@ in a hundred is spoiled the way real sets are. Every draw depends on seed, ident
 """
 
 import io
-import multiprocessing
-import os
-import shutil
-import tarfile
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 from PIL import Image
 
-from facerep.core.cores import cores
+from facerep.archives.writer import TarWriter
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
+from facerep.core.pool import ordered, processes
 from facerep.core.progress import progress_bar
 from facerep.synthetic.face import draw
 from facerep.synthetic.people import draw_identity, draw_scene
@@ -47,6 +43,7 @@ FAMILY = (
     "Lund",
     "Moreau",
 )
+KILLED = "download: a process that draws faces was killed, most likely for want of memory; run the same command again."
 Box = tuple[int, int, int, int]
 
 
@@ -106,24 +103,25 @@ def write_archive(
     with atomic(path) as part, ExitStack() as stack:
         # the CSVs come first but are known last: all waits in files, so that memory stays small
         spool, meta, *boxes = (stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in range(4))
+        photographs = TarWriter(spool)
         meta.write(b"Class_ID, Name, Sample_Num, Flag, Gender\n")
         bar = stack.enter_context(progress_bar())
         task = bar.add_task("draw faces", total=train_identities + test_identities)
         for split, file in zip(splits, boxes, strict=True):
             file.write(b"NAME_ID,X,Y,W,H\n")
-            for number, drawn in _drawn(split, workers):
+            numbers = range(split.first, split.first + split.size)
+            identities = ordered(processes(workers), partial(draw_photographs, split), numbers, killed=KILLED)
+            for number, drawn in stack.enter_context(closing(identities)):
                 for photo in drawn:
-                    _add(spool, f"{split.name}/{photo.key}.jpg", photo.data)
+                    photographs.add(f"{split.name}/{photo.key}.jpg", photo.data)
                     file.write(f'"{photo.key}",{",".join(map(str, photo.box))}\n'.encode())
                 meta.write(_meta_row(split, number, len(drawn)).encode())
                 bar.update(task, advance=1)
-        with part.open("wb") as out:
+        with part.open("wb") as out, TarWriter(out, whole_records=False) as tar:  # as it has always been
             for split, file in zip(splits, boxes, strict=True):
-                _add_file(out, f"bb_landmark/loose_bb_{split.name}.csv", file)
-            _add_file(out, "identity_meta.csv", meta)
-            spool.seek(0)
-            shutil.copyfileobj(spool, out, 2**20)
-            out.write(b"\0" * 2 * tarfile.BLOCKSIZE)
+                tar.add_file(f"bb_landmark/loose_bb_{split.name}.csv", file)
+            tar.add_file("identity_meta.csv", meta)
+            tar.add_members(spool)
 
 
 def draw_photographs(split: Split, number: int) -> list[Photo]:
@@ -185,42 +183,9 @@ def encode(image: Image.Image, quality: int, kind: str | None) -> bytes:
     return data[: len(data) // 2] if kind == "truncated" else data
 
 
-def _drawn(split: Split, workers: int | None) -> Iterator[tuple[int, list[Photo]]]:
-    """Each identity's photographs in order, drawn on all cores with few of them in memory."""
-    workers = workers or cores()
-    context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-    waiting: deque[tuple[int, Future[list[Photo]]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        try:
-            for number in range(split.first, split.first + split.size):
-                waiting.append((number, pool.submit(draw_photographs, split, number)))
-                if len(waiting) > 3 * workers:
-                    number, future = waiting.popleft()
-                    yield number, future.result()
-            while waiting:
-                number, future = waiting.popleft()
-                yield number, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def _meta_row(split: Split, number: int, count: int) -> str:
     """A row of identity_meta.csv; Flag is 1 for the training identities. Some names hold a comma, as VGGFace2's do."""
     woman = draw_identity(split.seed, number).woman
     rng = np.random.default_rng([split.seed, number, 0, 4])
     given, family = str(rng.choice(FEMALE if woman else MALE)), str(rng.choice(FAMILY))
     return f'n{number:06d}, "{given}_{family}", {count}, {int(split.name == "train")}, {"f" if woman else "m"}\n'
-
-
-def _add_file(out: IO[bytes], name: str, file: IO[bytes]) -> None:
-    file.seek(0)
-    _add(out, name, file.read())
-
-
-def _add(out: IO[bytes], name: str, data: bytes) -> None:
-    """Append a member to a tar: time 0, owner 0, mode 0o644 (TarInfo's own defaults)."""
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    out.write(member.tobuf(tarfile.USTAR_FORMAT))
-    out.write(data)
-    out.write(b"\0" * (-len(data) % tarfile.BLOCKSIZE))

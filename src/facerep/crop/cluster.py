@@ -1,53 +1,33 @@
-"""Where faces are cut: processes on this machine, or a Dask cluster, behind the one interface of concurrent.futures."""
+"""A Dask cluster in the place of this machine's processes, behind the one interface of concurrent.futures."""
 
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager
 from typing import Any
 
-from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
+from facerep.crop.cut import Photograph
 from facerep.crop.parts import cutting_code
 
 PATIENCE = 20  # seconds that a cluster may take to answer
 
 
 @contextmanager
-def open_executor(name: str, workers: int | None = None) -> Iterator[tuple[Executor, int]]:
-    """The executor that `crop.executor` names, and how many workers it has.
-
-    Args:
-        name: `processes`, or the address of a Dask scheduler (`tcp://host:8786`), whose workers have facerep installed.
-        workers: processes on this machine; None: one a core. A cluster has those that it has.
+def open_cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """The executor of the scheduler at `address`, whose workers have facerep installed, and how many threads they have.
 
     Raises FacerepError when the cluster does not answer, has no workers, or has workers with other code.
     """
-    if name == "processes":
-        workers = workers or cores()
-        # no fork: it would copy threads' locks, of progress bars and of torch
-        context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-        if os.name != "nt":
-            # read and kept in memory once; nothing of facerep's, which the server would take from where it is installed,
-            # and not from the copy of the repository that an experiment runs in
-            context.set_forkserver_preload(["torch.nn.functional", "scipy.fft", "PIL.Image", "dlib", "simplejpeg"])
-        pool = ProcessPoolExecutor(workers, mp_context=context)
-        try:
-            yield pool, workers
-        finally:
-            pool.shutdown(cancel_futures=True)
-        return
-    with _client(name) as client:
+    with _client(address) as client:
         threads = client.nthreads()
         if not threads:
             raise FacerepError(
-                f"crop.executor = {name}: the cluster has no workers; start some with `dask worker {name}`."
+                f"crop.executor = {address}: the cluster has no workers; start some with `dask worker {address}`."
             )
         others = _others(client)
         if others:
             raise FacerepError(
-                f"crop.executor = {name}: {', '.join(others)} runs another version of facerep (or none), or of the "
+                f"crop.executor = {address}: {', '.join(others)} runs another version of facerep (or none), or of the "
                 "libraries that cut, and may cut other bytes; install this one's requirements.lock there and start the "
                 "worker again."
             )
@@ -56,6 +36,18 @@ def open_executor(name: str, workers: int | None = None) -> Iterator[tuple[Execu
             yield executor, sum(threads.values())
         finally:
             executor.shutdown(wait=False)
+
+
+def why_lost(photos: Sequence[Photograph], error: Exception) -> str | None:
+    """The sentence for photographs that the cluster did not cut; None where the error is not its own."""
+    if isinstance(error, CancelledError):
+        return "crop: the Dask cluster went away; start it and run the same command again."
+    if type(error).__module__.partition(".")[0] == "distributed":
+        return (
+            f"crop: the Dask cluster gave up on {photos[0].name} and the {len(photos) - 1} photographs after it "
+            f"({type(error).__name__}: its workers were killed again and again, most likely for want of memory)."
+        )
+    return None
 
 
 def _others(client: Any) -> list[str]:

@@ -1,0 +1,68 @@
+"""Folders of photographs, packed into a tar and read back."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from facerep.archives.folder import write_folder_tar
+from facerep.archives.reader import read_members
+from facerep.core.errors import FacerepError
+
+
+def faces(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def test_a_folder_of_identities_goes_under_its_own_name_sorted(tmp_path: Path) -> None:
+    folder = faces(tmp_path / "friends", "zoe/2.jpg", "zoe/1.jpg", "ann/1.jpg", "ann/.DS_Store")
+    write_folder_tar(folder, tmp_path / "x.tar")
+    assert [m.name for m in read_members(tmp_path / "x.tar")] == [
+        "friends/ann/1.jpg",
+        "friends/zoe/1.jpg",
+        "friends/zoe/2.jpg",
+    ]
+
+
+def test_a_folder_goes_under_the_name_that_it_is_given(tmp_path: Path) -> None:
+    folder = faces(tmp_path / "photos", "b.jpg", "deep/a.jpg")
+    write_folder_tar(folder, tmp_path / "x.tar", "unlabelled")
+    assert list(read_members(tmp_path / "x.tar")) == [
+        ("unlabelled/b.jpg", b"b.jpg"),
+        ("unlabelled/deep/a.jpg", b"deep/a.jpg"),
+    ]
+    write_folder_tar(faces(tmp_path / "unlabelled", "b.jpg", "deep/a.jpg"), tmp_path / "y.tar")
+    assert (tmp_path / "x.tar").read_bytes() == (tmp_path / "y.tar").read_bytes(), "as if it were called so"
+    split = faces(tmp_path / "vgg", "test/b/1.jpg", "train/a/1.jpg")
+    write_folder_tar(split, tmp_path / "z.tar", "unlabelled")
+    assert [m.name for m in read_members(tmp_path / "z.tar")] == ["test/b/1.jpg", "train/a/1.jpg"]
+
+
+def test_a_folder_with_splits_keeps_its_levels_and_bytes(tmp_path: Path) -> None:
+    names = ["bb_landmark/loose_bb_train.csv", "test/b/1.jpg", "train/a/1.jpg"]
+    write_folder_tar(faces(tmp_path / "vgg", *names), tmp_path / "x.tar")
+    assert list(read_members(tmp_path / "x.tar")) == [(name, name.encode()) for name in names]
+
+
+def test_the_same_files_give_the_same_tar(tmp_path: Path) -> None:
+    one = faces(tmp_path / "one" / "f", "a/1.jpg", "b/1.jpg")
+    two = faces(tmp_path / "two" / "f", "b/1.jpg", "a/1.jpg")
+    (two / "a/1.jpg").chmod(0o600)
+    os.utime(two / "b/1.jpg", (1, 1))
+    write_folder_tar(one, tmp_path / "1.tar")
+    write_folder_tar(two, tmp_path / "2.tar")
+    assert (tmp_path / "1.tar").read_bytes() == (tmp_path / "2.tar").read_bytes()
+
+
+def test_a_folder_with_links_or_pipes_or_nothing_is_refused_and_leaves_no_tar(tmp_path: Path) -> None:
+    linked, piped, empty = faces(tmp_path / "l", "a/1.jpg"), faces(tmp_path / "p", "a/1.jpg"), tmp_path / "e"
+    (linked / "b").symlink_to("a")
+    os.mkfifo(piped / "a/2.jpg")
+    empty.mkdir()
+    for folder, sentence in ((linked, "a link"), (piped, "a device or pipe"), (empty, "holds no files")):
+        with pytest.raises(FacerepError, match=sentence):
+            write_folder_tar(folder, tmp_path / "x.tar")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["e", "l", "p"]
