@@ -23,8 +23,8 @@ from facerep.core.errors import FacerepError
 from facerep.crop.parts import discard_cropped
 from facerep.crop.stage import crop
 from facerep.faces.shards import read_index
-from tests.crop.test_stage import archive, contents, encoded, picture, settings
 from tests.support.paths import ROOT
+from tests.support.pictures import archive, contents, encoded, picture, settings
 
 pytestmark = pytest.mark.usefixtures("own_scratch")
 CENTER: dict[str, Any] = {"method": "center", "max_unreadable": 0.05}
@@ -87,7 +87,7 @@ CUT = """
 import sys
 from pathlib import Path
 from facerep.crop.stage import crop
-from tests.crop.test_stage import settings
+from tests.support.pictures import settings
 crop(settings(method="center", max_unreadable=0.05), [Path(sys.argv[1])], Path(sys.argv[2]), workers=2)
 """
 
@@ -164,7 +164,7 @@ def test_the_workers_run_the_code_of_this_copy(crowd: Path, tmp_path: Path) -> N
     face.write_text(face.read_text() + "\n\ndef sharpness(face):\n    return 12345.0\n")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'src')!r}); sys.path.append({str(ROOT)!r})\n"
-        "from pathlib import Path; from facerep.crop.stage import crop; from tests.crop.test_stage import settings\n"
+        "from pathlib import Path; from facerep.crop.stage import crop; from tests.support.pictures import settings\n"
         f"crop(settings(method='center', max_unreadable=0.05), [Path({str(crowd)!r})], Path('out'), workers=1)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -16,9 +16,9 @@ from facerep.faces.transforms import normalize
 from facerep.figures import galleries
 from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from facerep.training.task import views
-from tests.conftest import toy_faces, write_faces
-from tests.evaluate.test_verification import cosine
+from tests.support.faces import toy_faces, write_faces
 from tests.support.micro import evaluating, judged, pretext_model, pretraining
+from tests.support.plain import cosine
 
 COMMON = {"roc.svg", "confusions.png", "probe_by_labels.svg", "neighbours.png", "nearest.png", "hardest_pairs.png"}
 TABLES = {"roc.csv", "confusions.csv", "probe_by_labels.csv"}

@@ -13,8 +13,8 @@ from facerep.evaluate.scores import BATCH, Scores, Split, batches, score
 from facerep.evaluate.verification import verification, verification_bootstrap
 from facerep.faces.roles import few_labels, read_selection
 from facerep.finetune.stage import _few
-from tests.evaluate.test_probes import plain_knn
 from tests.support.micro import evaluating, judged
+from tests.support.plain import plain_knn
 
 
 @pytest.fixture(scope="module")

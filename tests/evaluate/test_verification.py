@@ -19,6 +19,7 @@ from facerep.evaluate.verification import (
     verification,
     verification_bootstrap,
 )
+from tests.support.plain import cosine, plain_pairs
 
 ALL = 10**9  # no sampling
 
@@ -34,19 +35,6 @@ def blurred_identities(identities: int, photographs: int, noise: float, seed: in
     labels = rng.permutation(np.repeat(np.arange(identities), photographs))
     centres = rng.normal(size=(identities, 12))
     return (centres[labels] + noise * rng.normal(size=(len(labels), 12))).astype(np.float32), labels
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
-
-
-def plain_pairs(features: np.ndarray, labels: np.ndarray) -> tuple[list[float], list[float]]:
-    same: list[float] = []
-    other: list[float] = []
-    for i, j in combinations(range(len(labels)), 2):
-        (same if labels[i] == labels[j] else other).append(cosine(features[i], features[j]))
-    return same, other
 
 
 def test_known_scores() -> None:

@@ -20,10 +20,10 @@ from facerep.params import load_params
 from facerep.select.rules import RULES, find_victims
 from facerep.select.sheets import draw_sheets
 from facerep.select.stage import select
-from tests.conftest import INDEX_SCHEMA
-from tests.crop.test_stage import archive, encoded, picture, settings
+from tests.support.faces import INDEX_SCHEMA
 from tests.support.index_tables import Row, bits_apart, face, people, rules
 from tests.support.paths import DATA, ROOT
+from tests.support.pictures import archive, encoded, picture, settings
 
 
 def victims(rows: list[Row], **changes: Any) -> dict[str, list[tuple[str, float, str | None]]]:
