@@ -21,7 +21,7 @@ from benchmarks.data import draw_faces, write_shards
 from benchmarks.steps import SEED, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
 from facerep.faces.pixels import FacePixels
-from facerep.nets.convnext import PretextModel
+from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Store

@@ -16,10 +16,12 @@ from benchmarks.variants import Work, timed
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch
 from facerep.faces.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize, to_float, turn
-from facerep.nets.convnext import SIZES, PretextModel, build_backbone, parameter_groups
+from facerep.nets.convnext import SIZES, build_backbone
 from facerep.nets.fast import compile_blocks, draw_drop_path, make_fast
+from facerep.nets.groups import parameter_groups
 from facerep.params import Model, Pretrain, load_params
 from facerep.pretrain.heads import Answer
+from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretext import Truth
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask

@@ -14,8 +14,8 @@ from scipy.signal import convolve2d
 
 from facerep.core.errors import FacerepError
 from facerep.crop.catalogue import boxes_split, key_of
+from facerep.crop.phash import perceptual_hash
 from facerep.crop.stage import crop
-from facerep.faces.phash import perceptual_hash
 from facerep.faces.shards import ShardReader, read_index
 from tests.support.paths import DATA
 from tests.support.pictures import archive, contents, encoded, picture, png, settings

@@ -16,8 +16,9 @@ from transformers import AutoModel, AutoModelForImageClassification
 from facerep.evaluate.stage import evaluate
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels, read_selection
-from facerep.nets.convnext import image_processor, new_classifier, save_pretext_model
+from facerep.nets.convnext import image_processor, new_classifier
 from facerep.params import load_params
+from facerep.pretrain.model import save_pretext_model
 from facerep.pretrain.pretexts import pretext_named
 from tests.support.micro import curves_of, evaluating, pretext_model, pretraining
 from tests.support.plain import plain_knn, plain_pairs

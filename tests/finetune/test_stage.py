@@ -14,8 +14,9 @@ from facerep.core.errors import FacerepError
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels, read_selection, stable_order
 from facerep.finetune.stage import _few, finetune
-from facerep.nets.convnext import image_processor, load_classifier, save_pretext_model
+from facerep.nets.convnext import image_processor, load_classifier
 from facerep.params import load_params
+from facerep.pretrain.model import save_pretext_model
 from facerep.pretrain.pretexts import pretext_named
 from facerep.training.loop import fit
 from tests.support.micro import finetuning, pretext_model

@@ -25,20 +25,17 @@ from transformers import (
 from facerep.core.errors import FacerepError
 from facerep.faces.transforms import normalize, to_float
 from facerep.nets.convnext import (
-    HEAD,
     SIZES,
-    PretextModel,
     build_backbone,
     freeze,
     image_processor,
     load_backbone,
     load_classifier,
-    load_pretext_model,
     new_classifier,
-    parameter_groups,
-    save_pretext_model,
 )
+from facerep.nets.groups import parameter_groups
 from facerep.params import Model
+from facerep.pretrain.model import HEAD, PretextModel, load_pretext_model, save_pretext_model
 from facerep.pretrain.pretext import Variant
 from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from tests.support.micro import curves_of, pretext_model, pretraining

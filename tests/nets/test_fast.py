@@ -12,8 +12,8 @@ from transformers import AutoModelForImageClassification, ConvNextConfig, ConvNe
 from transformers.models.convnext.modeling_convnext import ConvNextLayer
 
 from facerep.faces.draws import Draws
-from facerep.nets.convnext import PretextModel
 from facerep.nets.fast import DROP_PATH, FastLayer, SampleDropPath, compile_blocks, draw_drop_path, make_fast
+from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretexts import pretext_named
 
 DEPTHS, WIDTHS = [2, 1, 2, 1], [8, 12, 16, 24]

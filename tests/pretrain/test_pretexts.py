@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from facerep.core.errors import FacerepError
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import read_selection
-from facerep.nets.convnext import parameter_groups
+from facerep.nets.groups import parameter_groups
 from facerep.pretrain.heads import Answer, PixelDecoder, PretextHead
 from facerep.pretrain.pretext import Pretext, Truth, Variant
 from facerep.pretrain.pretexts import PRETEXTS, nearest_view, other_view, pretext_named

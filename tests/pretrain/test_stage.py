@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from facerep.core.errors import FacerepError
 from facerep.faces.roles import read_selection
 from facerep.nets import convnext as models
-from facerep.nets.convnext import load_pretext_model
 from facerep.params import Params, Pretrain, load_params
+from facerep.pretrain.model import load_pretext_model
 from facerep.pretrain.stage import hold_out, hold_out_photographs, name_identities, pretrain
 from tests.support.micro import pretraining
 

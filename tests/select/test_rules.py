@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from facerep.crop.stage import crop
-from facerep.faces.phash import near_duplicate_groups
 from facerep.faces.roles import stable_order
 from facerep.faces.shards import read_index
 from facerep.params import load_params
+from facerep.select.duplicates import near_duplicate_groups
 from facerep.select.rules import RULES, find_victims
 from facerep.select.sheets import draw_sheets
 from facerep.select.stage import select
@@ -166,7 +166,7 @@ def lfw() -> list[tuple[str, Image.Image]]:
 def test_lfws_photographs_under_two_names_are_found_and_look_alikes_are_not(
     lfw: list[tuple[str, Image.Image]], change: str
 ) -> None:
-    from facerep.faces.phash import perceptual_hash
+    from facerep.crop.phash import perceptual_hash
 
     rows = []
     for number, (name, image) in enumerate(lfw):

@@ -25,8 +25,8 @@ from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch, FacePixels
 from facerep.faces.roles import read_selection
 from facerep.finetune.stage import IdentityTask
-from facerep.nets.convnext import PretextModel
 from facerep.params import Evaluate, Finetune, Pretrain
+from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Store

@@ -9,8 +9,8 @@ import numpy as np
 from facerep.crop.boxes import Box, Square, central_square, square_box
 from facerep.crop.decode import UnreadableError, decode_pixels
 from facerep.crop.detector import largest_face
+from facerep.crop.phash import perceptual_hash
 from facerep.crop.resample import cut_square, encode_jpeg, resize
-from facerep.faces.phash import perceptual_hash
 from facerep.params import Crop
 
 

@@ -16,8 +16,8 @@ from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch, FacePixels
 from facerep.faces.transforms import TURN, denormalize, to_float
 from facerep.figures import charts, galleries
-from facerep.nets.convnext import PretextModel
 from facerep.params import Pretrain
+from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretext import Pretext
 from facerep.pretrain.pretexts import nearest_view
 from facerep.training.task import views

@@ -15,8 +15,9 @@ from facerep.evaluate.scores import Split, batches, score
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import read_selection
 from facerep.faces.transforms import normalize, to_float
-from facerep.nets.convnext import load_backbone, load_classifier, load_pretext_model
+from facerep.nets.convnext import load_backbone, load_classifier
 from facerep.params import Params
+from facerep.pretrain.model import load_pretext_model
 from facerep.resume.checkpoints import discard_finished
 from facerep.training.runtime import Runtime, accelerator_for
 

@@ -102,7 +102,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
         metrics = {"identities": len(names)}
         if not is_main_process():
             return metrics
-        metrics |= report(result, splits, curves, "Fine-tuning")
+        metrics |= report(result, splits, curves)
         write_json(speed, result.speed)
         with atomic_folder(out) as part:
             model.save_pretrained(part)

@@ -4,17 +4,12 @@ Liu et al., "A ConvNet for the 2020s", CVPR 2022 (tiny, small, base); the smalle
 "ConvNeXt V2", CVPR 2023, with V1's blocks, as timm publishes them (convnext_atto … convnext_nano).
 """
 
-import json
-import math
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.utils import logging as logging_of_hub
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     ConvNextConfig,
@@ -29,9 +24,6 @@ from facerep import params
 from facerep.core.errors import FacerepError
 from facerep.core.files import repository_root
 from facerep.faces.transforms import IMAGENET_MEAN, IMAGENET_STD
-from facerep.pretrain.heads import Answer, PretextHead
-from facerep.pretrain.pretext import Pretext, Variant
-from facerep.pretrain.pretexts import pretext_named
 
 # Our own sentences and progress bars say what matters; a fresh head is no news.
 logging.set_verbosity_error()
@@ -48,26 +40,6 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "small": ((3, 3, 27, 3), (96, 192, 384, 768)),
     "base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
 }
-
-
-HEAD = "pretext_head.safetensors"  # beside the backbone; transformers does not look at it
-
-
-class PretextModel(nn.Module):
-    """A backbone with a pretext's head: normalised B×3×H×H to an Answer."""
-
-    def __init__(self, backbone: ConvNextModel, head: PretextHead) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
-        if not head.pools:  # then nobody asks for the pooled features: their norm would never get a gradient
-            backbone.layernorm.requires_grad_(False)
-
-    def forward(self, pixel_values: Tensor) -> Answer:
-        """Normalised float32 B×3×H×H to an Answer."""
-        features = self.backbone(pixel_values)
-        answer: Answer = self.head(features.last_hidden_state, features.pooler_output)
-        return answer
 
 
 def build_backbone(settings: params.Model, seed: int, drop_path: float = 0.0) -> ConvNextModel:
@@ -124,30 +96,6 @@ def load_classifier(folder: str | Path, **more: Any) -> ConvNextForImageClassifi
     return _load(ConvNextForImageClassification, folder, **more)
 
 
-def save_pretext_model(model: PretextModel, pretext: Pretext, folder: Path) -> None:
-    """Write the backbone as transformers does and, where the pretext trains, its head and its variant beside it."""
-    model.backbone.save_pretrained(folder)
-    if pretext.trains:
-        about = {"name": pretext.name, **pretext.variant._asdict()}
-        metadata = {"pretext": json.dumps(about)}  # one key: safetensors writes several in any order
-        save_file({name: t.contiguous() for name, t in model.head.state_dict().items()}, folder / HEAD, metadata)
-
-
-def load_pretext_model(folder: Path) -> tuple[Pretext, PretextModel] | None:
-    """The pretext and the model that `save_pretext_model` wrote; None where the pretext did not train."""
-    if not (folder / HEAD).is_file():
-        return None
-    with safe_open(folder / HEAD, "pt") as file:
-        about = json.loads(file.metadata()["pretext"])
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    pretext = pretext_named(about.pop("name"), Variant(**about))
-    backbone = load_backbone(folder)
-    identities = len(weights["names.bias"]) if "names.bias" in weights else 0
-    model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1], identities))
-    model.head.load_state_dict(weights)
-    return pretext, model.eval()
-
-
 def new_classifier(
     backbone: str | Path, names: list[str], seed: int, drop_path: float = 0.0
 ) -> ConvNextForImageClassification:
@@ -186,38 +134,6 @@ def image_processor(image_size: int) -> ConvNextImageProcessor:
         image_mean=list(IMAGENET_MEAN),
         image_std=list(IMAGENET_STD),
     )
-
-
-def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """The trained weights as groups for torch.optim, each with its `weight_decay` and its `lr_scale`.
-
-    Biases, norms and layer scales, which have one dimension (or none), do not decay. `lr_scale`, by which the caller
-    multiplies the learning rate, is layer_decay to the power of how far a weight lies below the head: layer-wise decay
-    as ConvNeXt's own fine-tuning has it (facebookresearch/ConvNeXt, optim_factory.py), where three blocks in a row,
-    with the downsampling before them, count as one layer. So base, of 3, 3, 27 and 3 blocks, has 14: the stem, 12 of
-    blocks, and on top, at scale 1, the last norm with the head.
-
-    Groups that agree in both are one; frozen weights are in none. The slowest come first, of equals those that decay.
-    """
-    places = {name: _place(name) for name, _ in model.named_parameters()}
-    layers = {place: layer for layer, place in enumerate(sorted(set(places.values())))}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            scale = layer_decay ** (len(layers) - 1 - layers[places[name]])
-            groups.setdefault((scale, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-    return [
-        {"params": groups[scale, decay], "weight_decay": decay, "lr_scale": scale}
-        for scale, decay in sorted(groups, key=lambda group: (group[0], -group[1]))
-    ]
-
-
-def _place(name: str) -> tuple[float, int]:
-    """Where a weight lies, to be sorted by: its stage and, in there, its three blocks; the stem before, the rest after."""
-    if "embeddings." in name:
-        return -1, 0
-    inside = re.search(r"encoder\.stages\.(\d+)\.(?:downsampling_layer|layers\.(\d+))\.", name)
-    return (int(inside[1]), int(inside[2] or 0) // 3) if inside else (math.inf, 0)
 
 
 def freeze(model: ConvNextForImageClassification, trainable: str) -> None:

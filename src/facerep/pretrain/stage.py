@@ -16,10 +16,11 @@ from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch, FacePixels
 from facerep.faces.roles import read_selection, stable_order
 from facerep.faces.transforms import TURN
-from facerep.nets.convnext import PretextModel, build_backbone, image_processor, save_pretext_model, starting_files
+from facerep.nets.convnext import build_backbone, image_processor, starting_files
 from facerep.params import Params
 from facerep.params import Pretrain as Settings
 from facerep.pretrain.heads import Answer
+from facerep.pretrain.model import PretextModel, save_pretext_model
 from facerep.pretrain.pretext import Pretext, Truth
 from facerep.pretrain.pretexts import pretext_named
 from facerep.resume.checkpoints import discard_finished, run_store
@@ -93,7 +94,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
             result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "pretrain")
         if not is_main_process():
             return metrics
-        metrics |= report(result, splits, curves, f"Pretraining: {pretext.name}")
+        metrics |= report(result, splits, curves)
         write_json(speed, result.speed if result is not None else {"images_per_s": None})
         with atomic_folder(out) as part:
             save_pretext_model(model, pretext, part)

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facerep.core.files import atomic
-from facerep.faces.phash import near_duplicate_groups
 from facerep.faces.shards import UNLABELLED
 from facerep.params import Select
+from facerep.select.duplicates import near_duplicate_groups
 
 RULES = (
     "too_small",

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from facerep.core.files import atomic, write_json
 from facerep.faces.pixels import FacePixels
-from facerep.figures.charts import draw_curves
 
 History = list[dict[str, float]]  # a row an epoch: `epoch` (from 1), `learning_rate`, `<split>/<measure>`
 
@@ -49,15 +48,14 @@ def _measures(row: dict[str, float], split: str) -> dict[str, float]:
     return {key.removeprefix(f"{split}/"): value for key, value in row.items() if key.startswith(f"{split}/")}
 
 
-def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path, title: str) -> dict[str, Any]:
+def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path) -> dict[str, Any]:
     """What a training stage tells of its run: the measures of the epoch that was kept, a split each, for its metrics.
 
-    Writes the curves (an empty curves.json when nothing was trained) and curves.svg into `folder`.
+    Writes the curves (an empty curves.json when nothing was trained) into `folder`.
     """
     write_curves(result.history if result is not None else [], folder)
     if result is None:
         return {"epochs": 0}
-    draw_curves(result.history, folder / "curves.svg", title, result.best_epoch)
     kept = result.history[result.best_epoch - 1]
     metrics: dict[str, Any] = {"epochs": len(result.history), "best_epoch": result.best_epoch}
     for split, pixels in splits.items():

@@ -18,8 +18,8 @@ from facerep.core.progress import progress_bar
 from facerep.faces.batches import EpochBatches, Loader, Share
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch, FacePixels
-from facerep.nets.convnext import parameter_groups
 from facerep.nets.fast import compile_blocks, draw_drop_path, make_fast
+from facerep.nets.groups import parameter_groups
 from facerep.resume.checkpoints import Store
 from facerep.resume.stopping import StopRequest
 from facerep.training.averaging import WeightAverage

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from facerep.faces.phash import hamming, near_duplicate_groups, perceptual_hash
+from facerep.crop.phash import perceptual_hash
+from facerep.select.duplicates import hamming, near_duplicate_groups
 from tests.support.paths import DATA
 
 
