@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from facerep.core.errors import FacerepError
-from facerep.crop.parts import discard_cropped
+from facerep.crop.parts import Cropped, discard_cropped
 from facerep.crop.stage import crop
 from facerep.faces.shards import read_index
 from tests.support.paths import ROOT
@@ -234,16 +234,14 @@ def test_a_dask_cluster_that_loses_a_worker_cuts_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address, workers = cluster
-    from facerep.crop import stage as module
+    commit = Cropped.commit
 
-    commit = module.Cropped.commit
-
-    def and_kill(self: module.Cropped, *shard: object) -> None:
+    def and_kill(self: Cropped, *shard: object) -> None:
         commit(self, *shard)  # type: ignore[arg-type]
         if workers[0].poll() is None and len(self.notes) >= 2:
             workers[0].send_signal(signal.SIGKILL)
 
-    monkeypatch.setattr(module.Cropped, "commit", and_kill)
+    monkeypatch.setattr(Cropped, "commit", and_kill)
     metrics = crop(settings(**CENTER, executor=address), [crowd], tmp_path / "faces")
     assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
     assert (metrics, contents(tmp_path / "faces")) == undisturbed

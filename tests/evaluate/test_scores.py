@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facerep.evaluate import scores as module
 from facerep.evaluate.probes import knn_answers, probe_answers
 from facerep.evaluate.scores import BATCH, Scores, Split, batches, score
 from facerep.evaluate.verification import verification, verification_bootstrap
@@ -99,8 +98,8 @@ def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
         learned["knn"].append(train_x)
         return knn_answers(train_x, *rest)
 
-    monkeypatch.setattr(module, "probe_answers", probe)
-    monkeypatch.setattr(module, "knn_answers", knn)
+    monkeypatch.setattr("facerep.evaluate.scores.probe_answers", probe)
+    monkeypatch.setattr("facerep.evaluate.scores.knn_answers", knn)
     score(evaluating(probe_labels=[1, 3]), 5, splits, logits)
     rows = read_selection(data_folder / "selection.parquet", "train")
     for place, labels in enumerate((1, 3), 1):  # the first is of all labels

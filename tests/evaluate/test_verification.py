@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from facerep.core.errors import FacerepError
-from facerep.evaluate import verification as module
 from facerep.evaluate.verification import (
     all_pairs,
     equal_error_rate,
@@ -166,7 +165,7 @@ def test_sample_size_is_reported_and_kept() -> None:
 def test_same_whatever_the_chunk_and_the_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = blurred_identities(12, 4, 1)
     whole, curve = verification(features, labels, max_impostors=400, seed=1)
-    monkeypatch.setattr(module, "CHUNK", 7)
+    monkeypatch.setattr("facerep.evaluate.verification.CHUNK", 7)
     chunked, same_curve = verification(features * np.float32(1024), labels, max_impostors=400, seed=1)
     assert whole == chunked
     assert curve.fpr.tolist() == same_curve.fpr.tolist()

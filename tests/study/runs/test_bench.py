@@ -7,7 +7,6 @@ import pytest
 
 from facerep.core.errors import FacerepError
 from facerep.study.__main__ import main
-from facerep.study.runs import bench as work
 from facerep.study.runs.bench import Bench, Share
 from facerep.study.runs.queue import Experiment, Queue, refuse_changes
 from tests.support.study.runs import ROOT, planner, study
@@ -18,7 +17,7 @@ TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
-    monkeypatch.setattr(work.experiments, "finished", dict)
+    monkeypatch.setattr("facerep.study.runs.queue.finished", dict)
     return Bench(study(seeds=[0, 1, 2], tune=TUNE), tmp_path / "results")
 
 
@@ -73,11 +72,11 @@ def test_a_run_whose_worker_died_is_made_again(bench: Bench, monkeypatch: pytest
         ("failed", set),
         ("start", lambda jobs: None),
     ):
-        monkeypatch.setattr(work.experiments, name, fake)
-    monkeypatch.setattr(work.experiments, "finished", lambda: done)
-    monkeypatch.setattr(work.experiments, "refuse_changes", lambda: None)
-    monkeypatch.setattr(work.time, "sleep", sleep)
-    monkeypatch.setattr(work, "LOST_S", -1.0)
+        monkeypatch.setattr(f"facerep.study.runs.queue.{name}", fake)
+    monkeypatch.setattr("facerep.study.runs.queue.finished", lambda: done)
+    monkeypatch.setattr("facerep.study.runs.queue.refuse_changes", lambda: None)
+    monkeypatch.setattr("facerep.study.runs.bench.time.sleep", sleep)
+    monkeypatch.setattr("facerep.study.runs.bench.LOST_S", -1.0)
     bench._make([run], 1, "")
     assert log == [f"add {run.name}", f"forget {run.name}", f"add {run.name}"]
     assert run.name in done
