@@ -160,8 +160,8 @@ def test_the_workers_run_the_code_of_this_copy(crowd: Path, tmp_path: Path) -> N
     shutil.copytree(
         ROOT / "src" / "facerep", tmp_path / "src" / "facerep", ignore=shutil.ignore_patterns("__pycache__")
     )
-    face = tmp_path / "src" / "facerep" / "face.py"
-    face.write_text(face.read_text() + "\n\ndef sharpness(face):\n    return 12345.0\n")
+    cut = tmp_path / "src" / "facerep" / "crop" / "cut.py"
+    cut.write_text(cut.read_text() + "\n\ndef sharpness(face):\n    return 12345.0\n")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'src')!r}); sys.path.append({str(ROOT)!r})\n"
         "from pathlib import Path; from facerep.crop.stage import crop; from tests.support.pictures import settings\n"
