@@ -294,7 +294,7 @@ def test_centerface_finds_the_faces_that_dlib_finds() -> None:
 def test_precisions_are_compared_seed_for_seed(
     data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.chain.test_end_to_end import TINY, set_params
+    from tests.support.repository import TINY, set_params
 
     params = tmp_path / "params.yaml"
     params.write_text((ROOT / "params.yaml").read_text())
@@ -336,7 +336,7 @@ def test_our_step_is_the_loops_own(tmp_path: Path, fresh_accelerate: Callable[[]
     from facerep.pretrain.pretexts import pretext_named
     from facerep.pretrain.stage import PretextTask
     from facerep.training.runtime import Runtime
-    from tests.conftest import toy_faces, write_faces
+    from tests.support.faces import toy_faces, write_faces
     from tests.support.micro import run
 
     case = Case("atto", 32, 8)

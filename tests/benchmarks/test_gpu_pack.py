@@ -72,8 +72,8 @@ assert len(draw_faces(2, 64)) == 2
 
 
 def test_training_and_its_benchmarks_import_what_the_machine_has_and_the_wheels_alone() -> None:
-    marked = [path for path in (ROOT / "tests").glob("*.py") if "\n@pytest.mark.gpu" in path.read_text()]
-    tested = sorted(f"tests.{path.stem}" for path in marked)
+    marked = [path for path in (ROOT / "tests").rglob("*.py") if "\n@pytest.mark.gpu" in path.read_text()]
+    tested = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in marked)
     assert len(tested) >= 4
     modules = [
         "facerep.resume.stopping",

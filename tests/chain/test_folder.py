@@ -31,8 +31,8 @@ from facerep.study.config import load_study
 from facerep.study.runs.plan import Planner
 from facerep.study.runs.records import read_tables
 from facerep.study.runs.tuning import tune
-from tests.chain.test_end_to_end import contents, sh, tiny_repository
 from tests.support.paths import ROOT
+from tests.support.repository import contents, sh, tiny_repository
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGITS = load_digits()

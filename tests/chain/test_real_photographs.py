@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.chain.test_end_to_end import metrics, set_params, sh, tiny_repository
 from tests.support.paths import DATA
+from tests.support.repository import metrics, set_params, sh, tiny_repository
 
 LFW_SHA256 = "23d666085a513dca169d331b5259112bdd70a4cf62b2479569891198a7a7c281"
 QUICK = (

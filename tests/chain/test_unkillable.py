@@ -25,7 +25,6 @@ from transformers import ConvNextModel
 
 from facerep.params import Params, load_params
 from facerep.resume.checkpoints import run_store
-from tests.chain.test_end_to_end import ROOT, TINY, set_params, sh, tiny_repository
 from tests.support.gcs import running_server
 from tests.support.killing import (
     PATIENCE,
@@ -41,6 +40,8 @@ from tests.support.killing import (
     states,
 )
 from tests.support.micro import classifier, micro_config
+from tests.support.paths import ROOT
+from tests.support.repository import TINY, set_params, sh, tiny_repository
 
 EPOCHS = {"pretrain": 8, "finetune": 10}
 SMALL = TINY | {

@@ -17,11 +17,11 @@ import pytest
 import torch
 import yaml
 
-from tests.chain.test_end_to_end import ROOT, TINY, contents, sh, tiny_repository
-from tests.study.test_study import STUDY, kill_all_below
 from tests.support.faulty_bucket import Bucket, faulty_bucket
 from tests.support.git_server import git_server
-from tests.support.killing import position
+from tests.support.killing import kill_all_below, position
+from tests.support.paths import ROOT
+from tests.support.repository import STUDY, TINY, contents, sh, tiny_repository
 
 TOKEN = "t0ken-of-nobody"
 LINES = yaml.safe_load((ROOT / "cloud" / "study.sky.yaml").read_text())["run"]

@@ -23,11 +23,11 @@ import pytest
 from facerep.core.errors import FacerepError
 from facerep.crop.cluster import why_lost
 from facerep.crop.cut import Photograph
-from facerep.crop.parts import discard_cropped
+from facerep.crop.parts import Cropped, discard_cropped
 from facerep.crop.stage import crop
 from facerep.faces.shards import read_index
-from tests.crop.test_stage import archive, contents, encoded, picture, settings
 from tests.support.paths import ROOT
+from tests.support.pictures import archive, contents, encoded, picture, settings
 
 pytestmark = pytest.mark.usefixtures("own_scratch")
 CENTER: dict[str, Any] = {"method": "center", "max_unreadable": 0.05}
@@ -90,7 +90,7 @@ CUT = """
 import sys
 from pathlib import Path
 from facerep.crop.stage import crop
-from tests.crop.test_stage import settings
+from tests.support.pictures import settings
 crop(settings(method="center", max_unreadable=0.05), [Path(sys.argv[1])], Path(sys.argv[2]), workers=2)
 """
 
@@ -167,7 +167,7 @@ def test_the_workers_run_the_code_of_this_copy(crowd: Path, tmp_path: Path) -> N
     cut.write_text(cut.read_text() + "\n\ndef sharpness(face):\n    return 12345.0\n")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'src')!r}); sys.path.append({str(ROOT)!r})\n"
-        "from pathlib import Path; from facerep.crop.stage import crop; from tests.crop.test_stage import settings\n"
+        "from pathlib import Path; from facerep.crop.stage import crop; from tests.support.pictures import settings\n"
         f"crop(settings(method='center', max_unreadable=0.05), [Path({str(crowd)!r})], Path('out'), workers=1)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -237,16 +237,14 @@ def test_a_dask_cluster_that_loses_a_worker_cuts_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address, workers = cluster
-    from facerep.crop import stage as module
+    commit = Cropped.commit
 
-    commit = module.Cropped.commit
-
-    def and_kill(self: module.Cropped, *shard: object) -> None:
+    def and_kill(self: Cropped, *shard: object) -> None:
         commit(self, *shard)  # type: ignore[arg-type]
         if workers[0].poll() is None and len(self.notes) >= 2:
             workers[0].send_signal(signal.SIGKILL)
 
-    monkeypatch.setattr(module.Cropped, "commit", and_kill)
+    monkeypatch.setattr(Cropped, "commit", and_kill)
     metrics = crop(settings(**CENTER, executor=address), [crowd], tmp_path / "faces")
     assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
     assert (metrics, contents(tmp_path / "faces")) == undisturbed

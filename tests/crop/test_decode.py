@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -13,32 +12,15 @@ from PIL import Image
 from facerep.crop.boxes import central_square
 from facerep.crop.decode import UnreadableError, decode, decode_pixels, shrunk_by
 from facerep.crop.resample import cut_square
+from tests.support.pictures import encoded, png
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
 
 
 def decoded(data: bytes) -> np.ndarray:
     image = decode(data, 1.0)[0]
     assert image.mode == "RGB"
     return np.asarray(image)
-
-
-def png(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
-    )
 
 
 def jpeg(width: int, height: int) -> bytes:

@@ -6,7 +6,6 @@ import re
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,39 +17,11 @@ from facerep.crop.catalogue import boxes_split, key_of
 from facerep.crop.phash import perceptual_hash
 from facerep.crop.stage import crop
 from facerep.faces.shards import ShardReader, read_index
-from facerep.params import Crop
-from tests.crop.test_decode import png
 from tests.support.paths import DATA
+from tests.support.pictures import archive, contents, encoded, picture, png, settings
 
 pytestmark = pytest.mark.usefixtures("own_scratch")
 BOXES = b'NAME_ID,X,Y,W,H\n"n1/0001_01",20,30,40,60\n"n2/0001_01",-9,-9,5,5\n'
-
-
-def settings(**changes: Any) -> Crop:
-    chosen: dict[str, Any] = {"method": "auto", "extend": 0.5, "size": 32, "quality": 95}
-    chosen |= {"shard_mb": 0.02, "max_unreadable": 0.0, "max_megapixels": 1.0, "oversample": None}
-    return Crop(**(chosen | {"executor": "processes"} | changes))
-
-
-def picture(seed: int, width: int = 120, height: int = 160) -> Image.Image:
-    """Soft random patches."""
-    small = np.random.default_rng(seed).integers(0, 256, (10, 8, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
-
-
-def archive(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 def rows(out: Path) -> dict[str, dict]:
@@ -63,10 +34,6 @@ def face(out: Path, row: dict) -> np.ndarray:
     image = Image.open(io.BytesIO(data))
     assert (image.format, image.mode) == ("JPEG", "RGB")
     return np.asarray(image).astype(int)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")

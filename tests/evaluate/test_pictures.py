@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from facerep.evaluate.pictures import _draw_hardest, _draw_neighbours, draw_models, draw_pretext
+from facerep.evaluate.pictures import draw_models, draw_pretext
 from facerep.evaluate.scores import Split, score
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import FacePixels
@@ -16,9 +16,9 @@ from facerep.faces.transforms import normalize
 from facerep.figures import galleries
 from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from facerep.training.task import views
-from tests.conftest import toy_faces, write_faces
-from tests.evaluate.test_verification import cosine
+from tests.support.faces import toy_faces, write_faces
 from tests.support.micro import evaluating, judged, pretext_model, pretraining
+from tests.support.plain import cosine
 
 COMMON = {"roc.svg", "confusions.png", "probe_by_labels.svg", "neighbours.png", "nearest.png", "hardest_pairs.png"}
 TABLES = {"roc.csv", "confusions.csv", "probe_by_labels.csv"}
@@ -72,9 +72,11 @@ def photographs(split: Split, rows: list[int]) -> list[np.ndarray]:
 
 
 def draw(folder: Path, splits: dict[str, Split], **changes: Any) -> None:
-    logits = np.random.default_rng(2).normal(size=(len(splits["test"].labels), 4)).astype(np.float32)
+    test = splits["test"]
+    names = sorted(set(test.names))
+    logits = np.random.default_rng(2).normal(size=(len(test.labels), len(names))).astype(np.float32)
     found = score(evaluating(**changes), 0, splits, logits)
-    draw_models(folder, found, splits, logits, [f"test{n:03d}" for n in range(4)], 0)
+    draw_models(folder, found, splits, logits, names, 0)
 
 
 def test_the_pictures_of_the_models_and_their_tables(drawn: tuple[Path, Told]) -> None:
@@ -119,8 +121,7 @@ def test_the_nearest_of_some_photographs_are_found_by_a_plain_search(
         assert right[place].tolist() == [train.labels[j] == test.labels[i] for j in order]
     assert 0 < right.sum() < right.size
     # another network's picture shows the same photographs
-    other = judged(data_folder, seed=5)
-    _draw_neighbours(tmp_path, other["train"], other["test"])
+    draw(tmp_path, judged(data_folder, seed=5))
     assert np.array_equal(told.calls["nearest.png"][0][0], queries)
 
 
@@ -144,24 +145,16 @@ def hardest(split: Split, most: int) -> list[tuple[float, bool, frozenset[int]]]
     return chosen
 
 
-@pytest.mark.parametrize(
-    "identities",
-    [
-        2,
-        4,
-        6,
-        9,
-    ],
-)
+@pytest.mark.parametrize("identities", [2, 4, 6, 9])
 def test_the_hardest_pairs_are_found_by_a_plain_search(identities: int, told: Told, tmp_path: Path) -> None:
     """At most four of each kind."""
     index = write_faces(tmp_path / "faces", toy_faces("test", identities, 3))
-    draw = np.random.default_rng(identities)
+    rng = np.random.default_rng(identities)
     labels = np.repeat(np.arange(identities), 3)
-    features = (draw.normal(size=(identities, 5))[labels] + draw.normal(size=(len(labels), 5))).astype(np.float32)
+    features = (rng.normal(size=(identities, 5))[labels] + rng.normal(size=(len(labels), 5))).astype(np.float32)
     pixels = FacePixels(tmp_path / "faces", index, 32)
     split = Split(pixels, index["key"].to_pylist(), index["identity"].to_pylist(), features, labels)
-    _draw_hardest(tmp_path / "hardest_pairs.png", split, 0)
+    draw(tmp_path, dict.fromkeys(("train", "val", "test"), split))
     (first, second, asked, given, scores, _), words = told.calls["hardest_pairs.png"]
     expected = hardest(split, 4)
     assert list(scores) == pytest.approx([score for score, _, _ in expected], abs=1e-5)

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from facerep.core.errors import FacerepError
 from facerep.evaluate.probes import PENALTIES, bootstrap_interval, knn_answers, probe_answers, top_k_accuracy
+from tests.support.plain import plain_knn
 
 
 class Data(NamedTuple):
@@ -66,19 +67,6 @@ def test_probe_of_one_identity_is_said() -> None:
     x, y = np.zeros((3, 2), np.float32), np.zeros(3, int)
     with pytest.raises(FacerepError, match="two identities"):
         probe_answers(x, y, x, y, x, y, seed=0)
-
-
-def plain_knn(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, k: int) -> list[bool]:
-    correct = []
-    for x, y in zip(test_x.astype(np.float64), test_y, strict=True):
-        near = []
-        for place, other in enumerate(train_x.astype(np.float64)):
-            near.append((-round(float(x @ other / np.linalg.norm(x) / np.linalg.norm(other)), 6), place))
-        votes: dict[int, float] = {}
-        for similarity, place in sorted(near)[:k]:
-            votes[train_y[place]] = votes.get(train_y[place], 0) + np.exp(-similarity / 0.07)
-        correct.append(max(votes, key=lambda label: (votes[label], -label)) == y)
-    return correct
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 20, 1000])

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facerep.evaluate import scores as module
 from facerep.evaluate.probes import knn_answers, probe_answers
 from facerep.evaluate.scores import BATCH, Scores, Split, batches, score
 from facerep.evaluate.verification import verification, verification_bootstrap
 from facerep.faces.roles import few_labels, read_selection
-from facerep.finetune.stage import _few
-from tests.evaluate.test_probes import plain_knn
 from tests.support.micro import evaluating, judged
+from tests.support.plain import plain_knn
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +97,14 @@ def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
         learned["knn"].append(train_x)
         return knn_answers(train_x, *rest)
 
-    monkeypatch.setattr(module, "probe_answers", probe)
-    monkeypatch.setattr(module, "knn_answers", knn)
+    monkeypatch.setattr("facerep.evaluate.scores.probe_answers", probe)
+    monkeypatch.setattr("facerep.evaluate.scores.knn_answers", knn)
     score(evaluating(probe_labels=[1, 3]), 5, splits, logits)
     rows = read_selection(data_folder / "selection.parquet", "train")
+    keys, names = rows["key"].to_pylist(), rows["identity"].to_pylist()
     for place, labels in enumerate((1, 3), 1):  # the first is of all labels
-        keys = _few(rows, labels, 5)["key"].to_pylist()
-        expected = train.features[[train.keys.index(key) for key in keys]]
+        few = few_labels(keys, names, labels, 5)  # as finetune, see its test_stage.py
+        expected = train.features[[train.keys.index(keys[row]) for row in few]]
         for way in ("probe", "knn"):
             assert np.array_equal(learned[way][place], expected)
     assert np.array_equal(learned["probe"][0], train.features)

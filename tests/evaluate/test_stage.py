@@ -20,9 +20,8 @@ from facerep.nets.convnext import image_processor, new_classifier
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
 from facerep.pretrain.pretexts import pretext_named
-from tests.evaluate.test_probes import plain_knn
-from tests.evaluate.test_verification import plain_pairs
 from tests.support.micro import curves_of, evaluating, pretext_model, pretraining
+from tests.support.plain import plain_knn, plain_pairs
 
 Stage = Callable[..., dict[str, Any]]
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from facerep.core.errors import FacerepError
-from facerep.evaluate import verification as module
 from facerep.evaluate.verification import (
     all_pairs,
     equal_error_rate,
@@ -19,6 +18,7 @@ from facerep.evaluate.verification import (
     verification,
     verification_bootstrap,
 )
+from tests.support.plain import cosine, plain_pairs
 
 ALL = 10**9  # no sampling
 
@@ -34,19 +34,6 @@ def blurred_identities(identities: int, photographs: int, noise: float, seed: in
     labels = rng.permutation(np.repeat(np.arange(identities), photographs))
     centres = rng.normal(size=(identities, 12))
     return (centres[labels] + noise * rng.normal(size=(len(labels), 12))).astype(np.float32), labels
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
-
-
-def plain_pairs(features: np.ndarray, labels: np.ndarray) -> tuple[list[float], list[float]]:
-    same: list[float] = []
-    other: list[float] = []
-    for i, j in combinations(range(len(labels)), 2):
-        (same if labels[i] == labels[j] else other).append(cosine(features[i], features[j]))
-    return same, other
 
 
 def test_known_scores() -> None:
@@ -178,7 +165,7 @@ def test_sample_size_is_reported_and_kept() -> None:
 def test_same_whatever_the_chunk_and_the_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = blurred_identities(12, 4, 1)
     whole, curve = verification(features, labels, max_impostors=400, seed=1)
-    monkeypatch.setattr(module, "CHUNK", 7)
+    monkeypatch.setattr("facerep.evaluate.verification.CHUNK", 7)
     chunked, same_curve = verification(features * np.float32(1024), labels, max_impostors=400, seed=1)
     assert whole == chunked
     assert curve.fpr.tolist() == same_curve.fpr.tolist()

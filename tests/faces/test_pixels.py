@@ -18,7 +18,7 @@ from facerep.faces.roles import read_selection
 from facerep.faces.shards import read_index
 from facerep.faces.transforms import normalize, to_float
 from facerep.nets.convnext import image_processor
-from tests.conftest import Face, as_jpeg, write_faces
+from tests.support.faces import Face, as_jpeg, write_faces
 
 
 @pytest.fixture(scope="module")

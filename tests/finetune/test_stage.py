@@ -1,4 +1,4 @@
-"""How many labels fine-tuning learns from: exactly so many an identity, the same ones everywhere; and the stage itself."""
+"""What fine-tuning learns from and is scored on: so many labels of each identity, all of val and test."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,49 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from facerep.core.errors import FacerepError
 from facerep.faces.pixels import FacePixels
-from facerep.faces.roles import few_labels, read_selection, stable_order
-from facerep.finetune.stage import _few, finetune
+from facerep.faces.roles import few_labels, read_selection
+from facerep.finetune.stage import finetune
 from facerep.nets.convnext import image_processor, load_classifier
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
 from facerep.pretrain.pretexts import pretext_named
 from facerep.training.loop import fit
 from tests.support.micro import finetuning, pretext_model
-
-
-def rows_of(counts: list[int]) -> pa.Table:
-    """So many photographs of each identity, in the order of their keys."""
-    names = [f"test{number:02d}" for number, count in enumerate(counts) for _ in range(count)]
-    keys = [f"test/{name}/{place:04d}" for place, name in enumerate(names)]
-    return pa.table({"key": keys, "identity": names, "place": list(range(len(keys)))})
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 9), st.integers(0, 20))
-def test_exactly_so_many_of_each_identity_the_first_in_stable_order(counts: list[int], labels: int, seed: int) -> None:
-    rows = rows_of(counts)
-    if min(counts) < labels:
-        fewest = min(range(len(counts)), key=lambda n: (counts[n], n))
-        with pytest.raises(FacerepError) as refused:
-            _few(rows, labels, seed)
-        for part in (f"labels_per_identity = {labels}:", f"'test{fewest:02d}'", f"only {counts[fewest]} photographs"):
-            assert part in str(refused.value)
-        assert str(refused.value).endswith("raise select.min_labelled.")
-        return
-    few = _few(rows, labels, seed)
-    assert Counter(few["identity"].to_pylist()) == {f"test{n:02d}": labels for n in range(len(counts))}
-    # by a plain walk through the shuffled keys of each identity by itself
-    taken = []
-    for name in sorted(set(rows["identity"].to_pylist())):
-        own = rows.filter(pa.compute.equal(rows["identity"], name))
-        order = stable_order(own["key"].to_numpy(zero_copy_only=False), seed)
-        taken += own["place"].take(pa.array(order[:labels])).to_pylist()
-    assert few["place"].to_pylist() == sorted(taken)
 
 
 @pytest.fixture
@@ -68,7 +38,9 @@ def staged(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
 
     monkeypatch.setattr("facerep.finetune.stage.fit", noting)
 
-    def stage(place: str, **changes: Any) -> tuple[dict[str, Any], dict[str, list[tuple[int, int]]]]:
+    def stage(
+        place: str, data: Path = data_folder, **changes: Any
+    ) -> tuple[dict[str, Any], dict[str, list[tuple[int, int]]]]:
         fresh_accelerate()
         monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / place / "scratch"))
         params = load_params()
@@ -76,7 +48,7 @@ def staged(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
         demo = params.demo.model_copy(update={"finetune": finetuning(epochs=2, **changes), "model": model})
         params = params.model_copy(update={"demo": demo, "device": "cpu", "threads": 1, "seed": 3})
         out = tmp_path / place
-        metrics = finetune(params, data_folder, pretrained, out / "model", out / "curves", out / "speed.json")
+        metrics = finetune(params, data, pretrained, out / "model", out / "curves", out / "speed.json")
         return metrics, dict(given_rows)
 
     return stage
@@ -100,10 +72,35 @@ def test_the_stage_learns_from_the_few_labels_and_is_scored_on_all_of_val_and_te
     assert load_classifier(tmp_path / "few" / "model").config.id2label == names
 
 
-def test_more_labels_than_an_identity_has_stop_the_stage_before_any_work(
-    staged: Callable[..., Any], tmp_path: Path
-) -> None:
-    with pytest.raises(FacerepError, match=r"finetune\.labels_per_identity = 5: identity 'test000' has only 4 "):
-        staged("more", labels_per_identity=5)
-    assert not (tmp_path / "more").exists()
+def test_as_many_labels_as_an_identity_has_are_enough(staged: Callable[..., Any]) -> None:
     assert staged("just", labels_per_identity=4)[0]["train"]["photographs"] == 16
+
+
+@pytest.mark.parametrize(
+    ("left", "fewest"),
+    [
+        ({}, "'test000' has only 4"),
+        ({"test003": 3}, "'test003' has only 3"),
+        ({"test003": 2, "test001": 2, "test000": 3}, "'test001' has only 2"),
+    ],
+)
+def test_more_labels_than_an_identity_has_stop_the_stage_before_any_work(
+    left: dict[str, int], fewest: str, staged: Callable[..., Any], data_folder: Path, tmp_path: Path
+) -> None:
+    """The identity that has the fewest is named; of equals the first."""
+    seen: Counter[str] = Counter()
+    kept = []
+    selection = pq.read_table(data_folder / "selection.parquet")
+    for place, row in enumerate(selection.to_pylist()):
+        seen[row["identity"]] += row["role"] == "train"
+        if row["role"] != "train" or seen[row["identity"]] <= left.get(row["identity"], 8):
+            kept.append(place)
+    (tmp_path / "data").mkdir()
+    pq.write_table(selection.take(pa.array(kept)), tmp_path / "data" / "selection.parquet")
+    with pytest.raises(FacerepError) as refused:
+        staged("more", tmp_path / "data", labels_per_identity=5)
+    assert str(refused.value).startswith(
+        f"finetune.labels_per_identity = 5: identity {fewest} photographs to train on;"
+    )
+    assert str(refused.value).endswith("raise select.min_labelled.")
+    assert not (tmp_path / "more").exists()

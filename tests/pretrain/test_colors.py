@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from facerep.pretrain.colors import COLOR_SPACES
-from tests.pretrain.test_lab import plain_lab
+from tests.support.plain import plain_lab
 
 MEAN = np.array([0.485, 0.456, 0.406])[:, None, None]
 STD = np.array([0.229, 0.224, 0.225])[:, None, None]

@@ -8,25 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from facerep.pretrain.lab import lab_to_rgb, lightness_to_grey, rgb_to_lab
-
-# sRGB's primaries as IEC 61966-2-1 has them, as chromaticities x, y; its white, D65, as ASTM E308 has it.
-PRIMARIES = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
-D65 = np.array([0.95047, 1, 1.08883])
-
-
-def xyz_of(chromaticity: tuple[float, float]) -> np.ndarray:
-    x, y = chromaticity
-    return np.array([x / y, 1, (1 - x - y) / y])
-
-
-def plain_lab(rgb: np.ndarray) -> np.ndarray:
-    """One pixel's R, G, B in [0, 1] to L, a, b, as the standards write it down."""
-    columns = np.stack([xyz_of(primary) for primary in PRIMARIES], 1)
-    matrix = columns * np.linalg.solve(columns, D65)  # primaries as bright as it takes to make white
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in map(float, rgb)]
-    ratios = [float(value) for value in (matrix @ linear) / D65]
-    x, y, z = (t ** (1 / 3) if t > 216 / 24389 else (24389 / 27 * t + 16) / 116 for t in ratios)
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+from tests.support.plain import D65, plain_lab
 
 
 def pixels(colors: np.ndarray) -> torch.Tensor:

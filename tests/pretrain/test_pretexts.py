@@ -19,8 +19,8 @@ from facerep.pretrain.heads import Answer, PixelDecoder, PretextHead
 from facerep.pretrain.pretext import Pretext, Truth, Variant
 from facerep.pretrain.pretexts import PRETEXTS, nearest_view, other_view, pretext_named
 from facerep.pretrain.stage import PretextTask
-from tests.pretrain.test_lab import plain_lab
 from tests.support.micro import pretext_model, pretraining, run
+from tests.support.plain import plain_lab
 
 MEAN = np.array([0.485, 0.456, 0.406])[:, None, None]
 STD = np.array([0.229, 0.224, 0.225])[:, None, None]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from facerep.core.errors import FacerepError
 from facerep.faces.roles import read_selection
-from facerep.nets import convnext as models
+from facerep.nets import convnext
 from facerep.params import Params, Pretrain, load_params
 from facerep.pretrain.model import load_pretext_model
 from facerep.pretrain.stage import hold_out, hold_out_photographs, name_identities, pretrain
@@ -139,7 +139,7 @@ def test_identities_are_numbered_through_by_name_and_nothing_else_is_touched(num
 @pytest.fixture
 def staged(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_accelerate: Any) -> Any:
     """Runs the stage for a pretext on the pretraining faces, with an atto of a few thousand weights."""
-    monkeypatch.setitem(models.SIZES, "atto", ((1, 1, 1, 1), (8, 8, 16, 16)))
+    monkeypatch.setitem(convnext.SIZES, "atto", ((1, 1, 1, 1), (8, 8, 16, 16)))
 
     def stage(pretext: str, place: str, **changes: Any) -> dict[str, Any]:
         fresh_accelerate()

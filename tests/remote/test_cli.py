@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from facerep.remote.mend import find_remote, look, mend
-from tests.chain.test_end_to_end import contents, sh
 from tests.support.faulty_bucket import Bucket, faulty_bucket
 from tests.support.remotes import (
     GCSFS,
@@ -26,6 +25,7 @@ from tests.support.remotes import (
     remote,
     repository,
 )
+from tests.support.repository import contents, sh
 
 WORK = '''
 """A stage that counts its runs outside of the repository."""

@@ -14,7 +14,6 @@ import pytest
 
 from facerep.core import buckets
 from facerep.core.errors import FacerepError
-from tests.chain.test_end_to_end import sh
 from tests.support.faulty_bucket import EXPIRED, Bucket, faulty_bucket
 from tests.support.remotes import (
     SIZE,
@@ -31,6 +30,7 @@ from tests.support.remotes import (
     remote,
     repository,
 )
+from tests.support.repository import sh
 
 FILES = 20
 HALF = SIZE * FILES // 2

@@ -8,7 +8,6 @@ from urllib.parse import quote
 import pytest
 
 from facerep.remote.mend import find_remote, look, mend
-from tests.chain.test_end_to_end import sh
 from tests.support.faulty_bucket import Bucket, faulty_bucket
 from tests.support.remotes import (
     GCSFS,
@@ -24,6 +23,7 @@ from tests.support.remotes import (
     remote,
     repository,
 )
+from tests.support.repository import sh
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from facerep.select.duplicates import near_duplicate_groups
 from facerep.select.rules import RULES, find_victims
 from facerep.select.sheets import draw_sheets
 from facerep.select.stage import select
-from tests.conftest import INDEX_SCHEMA
-from tests.crop.test_stage import archive, encoded, picture, settings
+from tests.support.faces import INDEX_SCHEMA
 from tests.support.index_tables import Row, bits_apart, face, people, rules
 from tests.support.paths import DATA, ROOT
+from tests.support.pictures import archive, encoded, picture, settings
 
 
 def victims(rows: list[Row], **changes: Any) -> dict[str, list[tuple[str, float, str | None]]]:
@@ -96,7 +96,7 @@ def test_large_sets_are_searched_by_bands_with_the_same_result(monkeypatch: pyte
         hashes[500 + copy] = hashes[copy] ^ np.packbits(bits)
     every = near_duplicate_groups(hashes, 40)
     assert every.tolist() == [*range(500), *range(500)]
-    monkeypatch.setattr("facerep.faces.phash._ALL_PAIRS", 0)
+    monkeypatch.setattr("facerep.select.duplicates._ALL_PAIRS", 0)
     assert (near_duplicate_groups(hashes, 40) != every).sum() <= 15, (
         "of a hundred copies 8 bits away three may be missed"
     )

@@ -8,9 +8,7 @@ import pytest
 import yaml
 
 from facerep.core.errors import FacerepError
-from facerep.study import report as module
-from facerep.study.report import read_members, report
-from facerep.study.runs import bench as work
+from facerep.study.report import read_members, report, write_members
 from facerep.study.runs.bench import Bench
 from facerep.study.runs.queue import Experiment
 from facerep.study.runs.records import Record
@@ -49,8 +47,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     bench = Bench(study(seeds=[0, 1], tune=TUNE), tmp_path / "results" / "small")
     there = Made(bench)
     monkeypatch.setattr("facerep.study.runs.records.files_of", there.files_of)
-    monkeypatch.setattr(work.experiments, "files_of", there.files_of)
-    monkeypatch.setattr(work.experiments, "finished", there.finished)
+    monkeypatch.setattr("facerep.study.runs.queue.files_of", there.files_of)
+    monkeypatch.setattr("facerep.study.runs.queue.finished", there.finished)
     return there
 
 
@@ -155,7 +153,7 @@ def test_how_long_runs_took_stays_when_this_machine_forgets(made: Made, whole: B
 
 def test_locks_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     members = {"b/dvc.lock": b"2", "a/params.yaml": b"1"}
-    module.write_members(members, tmp_path / "one.tar.gz")
-    module.write_members(dict(sorted(members.items())), tmp_path / "two.tar.gz")
+    write_members(members, tmp_path / "one.tar.gz")
+    write_members(dict(sorted(members.items())), tmp_path / "two.tar.gz")
     assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
     assert read_members(tmp_path / "one.tar.gz") == members

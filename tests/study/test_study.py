@@ -2,33 +2,18 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.chain.test_end_to_end import TINY, sh, tiny_repository
+from tests.support.killing import kill_all_below
+from tests.support.repository import STUDY, TINY, sh, tiny_repository
 
-STUDY: dict[str, Any] = {
-    "name": "tiny",
-    "title": "A tiny study",
-    "profile": "demo",
-    "baseline": "original",
-    "seeds": [0, 1],
-    "set": {"threads": 1},
-    "budgets": {1: {"finetune.epochs": 4, "finetune.score_every": 2}, 2: {}},
-    "variants": {
-        "original": {"about": "no pretraining", "pretext": "original"},
-        "rotated": {"about": "turns", "pretext": "rotated"},
-    },
-    "tune": {"seeds": [0], "labels": [2], "grid": {"finetune.learning_rate": [0.002, 0.004]}},
-}
 COMMAND = (sys.executable, "-m", "facerep.study", "studies/tiny.yaml", "--jobs", "2")
 
 
@@ -52,16 +37,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sh("git", "add", ".", cwd=repo)
     sh("git", "commit", "-qm", "the study", cwd=repo)
     return repo
-
-
-def kill_all_below(repo: Path) -> None:
-    """kill -9 for every process that works in the repository: the command, DVC's workers, the stages."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(repo):
-                os.kill(int(entry.name), signal.SIGKILL)
-        except OSError:
-            continue
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from facerep.core.errors import FacerepError
 from facerep.crop.catalogue import key_of
 from facerep.crop.cut import Photograph, cut_face
 from facerep.crop.decode import UnreadableError
-from tests.crop.test_stage import settings
+from tests.support.pictures import settings
 
 MEMORY = 512 * 2**20  # bytes that may be added to what the process has before the first archive
 SECONDS = 20  # for one archive; a thousandth is usual

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from facerep.core.errors import FacerepError
 from facerep.params import Select, UseFraction
 from facerep.select.stage import select
-from tests.conftest import INDEX_SCHEMA
+from tests.support.faces import INDEX_SCHEMA
 
 Row = dict[str, Any]
 LABELLED = ("train", "val", "test")

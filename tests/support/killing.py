@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.chain.test_end_to_end import contents, sh
+from tests.support.repository import contents, sh
 
 STATE = re.compile(r"state-(\d+)-(\d+)-[0-9a-f]{16}\.pt")
 PATIENCE = 240  # seconds for what takes ten on a machine with nothing else to do
@@ -163,3 +163,13 @@ def commit(clone: Path, message: str) -> None:
     """Commit everything that git does not ignore."""
     sh("git", "add", ".", cwd=clone)
     sh("git", "commit", "-qm", message, cwd=clone)
+
+
+def kill_all_below(repo: Path) -> None:
+    """kill -9 for every process that works in the repository: the command, DVC's workers, the stages."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(repo):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            continue

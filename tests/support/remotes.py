@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.chain.test_end_to_end import contents, sh
 from tests.support.faulty_bucket import Bucket, faulty_bucket
 from tests.support.paths import ROOT
+from tests.support.repository import contents, sh
 
 WITHIN = 45  # seconds: half a minute on a quiet machine
 GCSFS = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}

@@ -27,7 +27,7 @@ from facerep.pretrain.stage import PretextTask, hold_out_photographs, name_ident
 from facerep.resume.checkpoints import Store
 from facerep.resume.storage import Folder
 from facerep.training.task import views
-from tests.conftest import Face, write_faces
+from tests.support.faces import Face, write_faces
 from tests.support.micro import (
     RUNTIME,
     Splits,

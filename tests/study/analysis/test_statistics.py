@@ -13,7 +13,6 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from facerep.core.errors import FacerepError
-from facerep.study.analysis import statistics as module
 from facerep.study.analysis.compare import NEITHER, word_of
 from facerep.study.analysis.statistics import (
     compare,
@@ -53,7 +52,7 @@ def test_photographs_are_resampled_as_by_a_plain_loop() -> None:
 @pytest.mark.parametrize("chunk", [1, 45, 100, 1_000_000])
 def test_no_replicate_depends_on_the_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = photograph_bootstrap(outcomes(), 50, seed=1)
-    monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr("facerep.study.analysis.statistics.CHUNK", chunk)
     assert photograph_bootstrap(outcomes(), 50, seed=1).tobytes() == whole.tobytes()
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from facerep.core.errors import FacerepError
 from facerep.study.__main__ import main
-from facerep.study.runs import bench as work
 from facerep.study.runs.bench import Bench, Share
 from facerep.study.runs.queue import Experiment, Queue, refuse_changes
 from tests.support.study.runs import ROOT, planner, study
@@ -18,19 +17,17 @@ TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
-    monkeypatch.setattr(work.experiments, "finished", dict)
+    monkeypatch.setattr("facerep.study.runs.queue.finished", dict)
     return Bench(study(seeds=[0, 1, 2], tune=TUNE), tmp_path / "results")
 
 
 def test_a_share_does_not_choose_by_runs_that_are_not_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another machine may come to another choice, and then its runs would be of another study."""
-    asked: list[str] = []
-    monkeypatch.setattr(Bench, "_make", lambda self, runs, jobs, title: asked.extend(run.name for run in runs))
+    monkeypatch.setattr("facerep.study.runs.queue.refuse_changes", lambda: pytest.fail("before anything is queued"))
     with pytest.raises(
         FacerepError, match=r"--seeds: what original runs with is not chosen yet, by runs of seed 0\. .*--seeds 0"
     ):
         bench.work(1, Share(seeds=[1, 2]))
-    assert not asked
 
 
 def test_a_share_is_the_runs_of_its_seeds_and_variants() -> None:
@@ -41,9 +38,12 @@ def test_a_share_is_the_runs_of_its_seeds_and_variants() -> None:
     assert all(Share().has(run) for run in planner(of).runs({}))
 
 
-def test_a_run_whose_worker_died_is_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_worker_died_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its message stays among the active ones for ever; other workers live on."""
-    (run, *_) = bench.planner.runs({})
+    monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
+    bench = Bench(study(seeds=[0], budgets={4: {}}), tmp_path / "results")
+    share = Share(variants=["rotated"])
+    (run,) = filter(share.has, bench.runs({}))
     queue = {"active": False, "dead": True}
     done: dict[str, Experiment] = {}
     log: list[str] = []
@@ -73,12 +73,12 @@ def test_a_run_whose_worker_died_is_made_again(bench: Bench, monkeypatch: pytest
         ("failed", set),
         ("start", lambda jobs: None),
     ):
-        monkeypatch.setattr(work.experiments, name, fake)
-    monkeypatch.setattr(work.experiments, "finished", lambda: done)
-    monkeypatch.setattr(work.experiments, "refuse_changes", lambda: None)
-    monkeypatch.setattr(work.time, "sleep", sleep)
-    monkeypatch.setattr(work, "LOST_S", -1.0)
-    bench._make([run], 1, "")
+        monkeypatch.setattr(f"facerep.study.runs.queue.{name}", fake)
+    monkeypatch.setattr("facerep.study.runs.queue.finished", lambda: done)
+    monkeypatch.setattr("facerep.study.runs.queue.refuse_changes", lambda: None)
+    monkeypatch.setattr("facerep.study.runs.bench.time.sleep", sleep)
+    monkeypatch.setattr("facerep.study.runs.bench.LOST_S", -1.0)
+    bench.work(1, share)
     assert log == [f"add {run.name}", f"forget {run.name}", f"add {run.name}"]
     assert run.name in done
 

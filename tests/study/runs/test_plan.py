@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from facerep.core.errors import FacerepError
 from facerep.params import load_params
-from facerep.study.runs.plan import _override
+from facerep.study.runs.plan import Run
 from tests.support.study.runs import ROOT, planner, study
 
 
@@ -98,7 +98,10 @@ def test_the_line_means_to_dvc_what_the_run_says(tmp_path: Path) -> None:
     )
 )
 def test_values_come_back_from_hydras_grammar(value: Any) -> None:
-    parsed = OverridesParser.create().parse_override(f"key={_override(value)}")
+    name, of_run, flag, change = Run("rotated", 4, 0, "small-1", {"key": value}).arguments
+    assert (name, of_run, flag) == ("--name", "small-1", "-S")
+    parsed = OverridesParser.create().parse_override(change)
+    assert parsed.key_or_group == "key"
     assert parsed.value() == value
 
 

@@ -1,0 +1,104 @@
+"""Copies of the repository whose chain is run in a minute, a study for them, and commands that run in them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.paths import ROOT
+
+TINY = {
+    "demo.download.archives.0.url": "synthetic://faces.tar?train_identities=8&test_identities=4&photos=14&seed=0",
+    "demo.crop.size": 32,
+    "demo.crop.shard_mb": 0.1,
+    "demo.select.min_labelled": 8,
+    "demo.model.image_size": 32,
+    "demo.pretrain.epochs": 2,
+    "demo.pretrain.batch_size": 16,
+    "demo.pretrain.val_fraction": 0.13,
+    "demo.pretrain.test_fraction": 0.13,
+    "demo.finetune.epochs": 3,
+    "demo.finetune.batch_size": 16,
+    "demo.evaluate.probe_labels": [1, 2],
+    "demo.evaluate.bootstrap": 100,
+}
+STUDY: dict[str, Any] = {
+    "name": "tiny",
+    "title": "A tiny study",
+    "profile": "demo",
+    "baseline": "original",
+    "seeds": [0, 1],
+    "set": {"threads": 1},
+    "budgets": {1: {"finetune.epochs": 4, "finetune.score_every": 2}, 2: {}},
+    "variants": {
+        "original": {"about": "no pretraining", "pretext": "original"},
+        "rotated": {"about": "turns", "pretext": "rotated"},
+    },
+    "tune": {"seeds": [0], "labels": [2], "grid": {"finetune.learning_rate": [0.002, 0.004]}},
+}
+
+
+def sh(*command: str, cwd: Path, ok: bool = True, env: dict[str, str] | None = None) -> str:
+    """Run a command with this environment's programs first; its output, both streams."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "FACEREP_SCRATCH", "FACEREP_MIRROR")}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment | {"PATH": path} | (env or {}),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert (done.returncode == 0) is ok, f"{' '.join(command)}\n{done.stdout}"
+    return done.stdout
+
+
+def set_params(path: Path, changes: dict[str, object]) -> None:
+    params = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        place = params
+        *parents, last = key.split(".")
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        place[last] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def contents(*folders: Path) -> dict[str, bytes]:
+    """Every file below the folders, by its path from the folder's parent."""
+    return {
+        str(path.relative_to(folder.parent)): path.read_bytes()
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+def tiny_repository(repo: Path, changes: dict[str, object] | None = None) -> Path:
+    """A copy of the repository's files at `repo`, with parameters changed (default: to tiny ones), committed."""
+    repo.mkdir(parents=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    wanted = ("src/", "stages/", ".dvc/", "examples/", ".gitignore", ".dvcignore", "dvc.yaml", "params.yaml")
+    for name in listed.stdout.splitlines():
+        if name.startswith(wanted) and (ROOT / name).is_file():
+            (repo / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, repo / name)
+    set_params(repo / "params.yaml", TINY if changes is None else changes)
+    sh("git", "init", "-q", "-b", "main", cwd=repo)
+    sh("git", "config", "user.email", "a@b.c", cwd=repo)
+    sh("git", "config", "user.name", "Tester", cwd=repo)
+    sh("git", "add", ".", cwd=repo)
+    sh("git", "commit", "-qm", "start", cwd=repo)
+    return repo
+
+
+def metrics(repo: Path, stage: str) -> dict:
+    return json.loads((repo / "metrics" / f"{stage}.json").read_text())
