@@ -51,13 +51,6 @@ class Crop(Strict):
     executor: Annotated[str, Field(pattern=r"^(processes|[a-z]+://.+)$")]
 
 
-class UseFraction(Strict):
-    """Which part of the data to use."""
-
-    pretrain: Share
-    labelled: Share
-
-
 class Select(Strict):
     """What `select` reads."""
 
@@ -66,10 +59,6 @@ class Select(Strict):
     min_labelled: Annotated[int, Field(ge=3)]
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    use_fraction: UseFraction
-    min_side: Annotated[int, Field(ge=0)]
-    min_sharpness: Annotated[float, Field(ge=0)]
-    require_face: bool
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
     shared_photograph_bits: Annotated[int, Field(ge=0, le=64)]
 
@@ -92,43 +81,23 @@ class Training(Strict):
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
-    accumulation_steps: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     layer_decay: Share
     weight_decay: Annotated[float, Field(ge=0, le=10)]
     warmup_epochs: Annotated[float, Field(ge=0)]
-    schedule: Literal["cosine", "linear", "constant", "step", "exponential", "plateau"]
-    decay_factor: Annotated[float, Field(gt=0, lt=1)]
-    decay_epochs: Annotated[int, Field(ge=1)]
+    schedule: Literal["cosine", "linear", "constant"]
     clip_norm: Annotated[float, Field(gt=0)] | None
     drop_path: Fraction
     ema_decay: Fraction
     min_crop_area: Share
     flip: bool
     color_jitter: Annotated[float, Field(ge=0, le=1)]
-    memory_mb: Annotated[int, Field(ge=0)]
     score_every: Annotated[int, Field(ge=1)]
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "Training":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
-        return self
-
-    @model_validator(mode="after")
-    def _plateau_is_seen(self) -> "Training":
-        if self.schedule == "plateau" and self.score_every > 1:
-            raise ValueError(
-                f"schedule plateau looks at val after each epoch: score_every ({self.score_every}) must be 1"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _parts_are_not_empty(self) -> "Training":
-        if self.accumulation_steps > self.batch_size:
-            raise ValueError(
-                f"accumulation_steps ({self.accumulation_steps}) must not exceed batch_size ({self.batch_size})"
-            )
         return self
 
 
@@ -154,35 +123,17 @@ class Finetune(Training):
     mixup: Annotated[float, Field(ge=0, le=100)]
 
 
+class Probe(Strict):
+    """What `probe` reads."""
+
+    labels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    verification_pairs: Annotated[int, Field(ge=100)]
+
+
 class Evaluate(Strict):
     """What `evaluate` reads."""
 
-    probe_labels: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-    knn_neighbours: Annotated[int, Field(ge=1)]
     bootstrap: Annotated[int, Field(ge=100)]
-    verification_pairs: Annotated[int, Field(ge=100)]
-    verification_bootstrap: Annotated[int, Field(ge=0, le=10_000)]
-
-
-class Profile(Strict):
-    """One block of params.yaml: everything that a data set wants set together."""
-
-    download: Download
-    crop: Crop
-    select: Select
-    model: Model
-    pretrain: Pretrain
-    finetune: Finetune
-    evaluate: Evaluate
-
-    @model_validator(mode="after")
-    def _crops_are_large_enough(self) -> "Profile":
-        if self.crop.size < self.model.image_size:
-            raise ValueError(
-                f"crop.size ({self.crop.size}) must be at least model.image_size ({self.model.image_size}): "
-                "faces are only ever made smaller"
-            )
-        return self
 
 
 class Params(Strict):
@@ -190,17 +141,21 @@ class Params(Strict):
 
     pretext: str
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    profile: Literal["demo", "lfw", "folder", "vggface2"]
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16"]
     threads: Annotated[int, Field(ge=1, le=1024)]
+    memory_mb: Annotated[int, Field(ge=0)]
     compile: bool
     launcher: Annotated[str, Field(min_length=1)]
     save_every_s: Annotated[float, Field(gt=0)]
-    demo: Profile
-    lfw: Profile
-    folder: Profile
-    vggface2: Profile
+    download: Download
+    crop: Crop
+    select: Select
+    model: Model
+    pretrain: Pretrain
+    probe: Probe
+    finetune: Finetune
+    evaluate: Evaluate
 
     @field_validator("pretext")
     @classmethod
@@ -209,11 +164,14 @@ class Params(Strict):
             raise ValueError(f"no such pretext; one of {', '.join(pretext_names())}")
         return name
 
-    @property
-    def active(self) -> Profile:
-        """The block that `profile` names."""
-        block: Profile = getattr(self, self.profile)
-        return block
+    @model_validator(mode="after")
+    def _crops_are_large_enough(self) -> "Params":
+        if self.crop.size < self.model.image_size:
+            raise ValueError(
+                f"crop.size ({self.crop.size}) must be at least model.image_size ({self.model.image_size}): "
+                "faces are only ever made smaller"
+            )
+        return self
 
 
 def pretext_names() -> list[str]:

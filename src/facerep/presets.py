@@ -1,0 +1,116 @@
+"""presets/*.yaml: what each data set wants different. A preset's values are written into params.yaml, or given as `-S` flags."""
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from facerep.core.errors import FacerepError
+from facerep.core.files import atomic
+from facerep.params import Params, load_yaml, sentence
+
+PRESETS = Path("presets")
+_WORD = re.compile(r"[A-Za-z_][\w./-]*")  # what Hydra takes for a text without quotes …
+_NO_WORDS = ("true", "false", "null", "nan", "inf", "infinity")  # … but for these
+
+
+def preset_names(folder: Path = PRESETS) -> dict[str, str]:
+    """The presets, by name, with the first line of each, which says what it is for. Raises FacerepError if there is none."""
+    found = {path.stem: path.read_text(encoding="utf-8").partition("\n")[0] for path in sorted(folder.glob("*.yaml"))}
+    if not found:
+        raise FacerepError(f"{folder}: holds no preset; run from the repository's root.")
+    return {name: line.removeprefix("# ").strip() for name, line in found.items()}
+
+
+def load_preset(name: str, folder: Path = PRESETS) -> dict[str, Any]:
+    """The values of a preset, by key: `{"crop.size": 64}`. Raises FacerepError for an unknown name, naming those there are."""
+    if name not in preset_names(folder):
+        raise FacerepError(f"no such preset: {name}; one of {', '.join(preset_names(folder))}.")
+    return dict(flat(load_yaml(folder / f"{name}.yaml", "run from the repository's root")))
+
+
+def flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested keys and values as `a.b.c` and value; a list is a value."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield above + key, value
+
+
+def changes(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
+    """The values of a preset that differ from params.yaml, by key. Raises FacerepError if params.yaml would not be valid."""
+    raw = load_yaml(params, "run from the repository's root")
+    now = dict(flat(raw))
+    preset = load_preset(name, folder)
+    for key, value in preset.items():
+        put(raw, key, value)
+    try:
+        Params.model_validate(raw)
+    except ValidationError as error:
+        raise FacerepError(f"{folder / name}.yaml: {sentence(error, Params)}") from None
+    return {key: value for key, value in preset.items() if now[key] != value}
+
+
+def write_preset(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
+    """Write a preset's values into params.yaml and keep its comments. Returns the values that changed, by key."""
+    changed = changes(name, params, folder)
+    yaml = _yaml()
+    text = yaml.load(params.read_text(encoding="utf-8"))
+    preset = yaml.load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    for key in changed:
+        *above, last = key.split(".")
+        block, source = text, preset
+        for name in above:
+            block, source = block[name], source[name]
+        block[last] = _in_place_of(block[last], source[last])
+    out = io.StringIO()
+    yaml.dump(text, out)
+    with atomic(params) as part:
+        part.write_text(out.getvalue(), encoding="utf-8")
+    return changed
+
+
+def _yaml() -> YAML:
+    """Reads and writes a file with its comments and in its own style."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1_000_000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    return yaml
+
+
+def _in_place_of(old: Any, new: Any) -> Any:
+    """A value of a preset, between the comments that stand before and after the old value."""
+    if isinstance(old, CommentedSeq) and isinstance(new, CommentedSeq):
+        new.ca.comment, new.ca.end = old.ca.comment or [None, None], old.ca.end
+        new.ca.items.clear()
+    return new
+
+
+def put(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.c` of nested dictionaries. Raises FacerepError if a block above it is missing."""
+    *path, last = key.split(".")
+    for number, part in enumerate(path, 1):
+        raw = raw.get(part, {})
+        if not isinstance(raw, dict) or not raw:
+            raise FacerepError(f"{key}: params.yaml has no block {'.'.join(path[:number])}.")
+    raw[last] = value
+
+
+def override(value: Any) -> str:
+    """A value as `dvc exp run -S key=…` wants it: Hydra's override grammar, without spaces of its own."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{override(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(override(part) for part in value) + "]"
+    if isinstance(value, str) and not (_WORD.fullmatch(value) and value.lower() not in _NO_WORDS):
+        # a backslash is itself, except before a quote
+        return "'" + re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + "\\'" * bool(m[2]), value) + "'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
