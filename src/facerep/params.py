@@ -92,14 +92,11 @@ class Training(Strict):
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
-    accumulation_steps: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     layer_decay: Share
     weight_decay: Annotated[float, Field(ge=0, le=10)]
     warmup_epochs: Annotated[float, Field(ge=0)]
-    schedule: Literal["cosine", "linear", "constant", "step", "exponential", "plateau"]
-    decay_factor: Annotated[float, Field(gt=0, lt=1)]
-    decay_epochs: Annotated[int, Field(ge=1)]
+    schedule: Literal["cosine", "linear", "constant"]
     clip_norm: Annotated[float, Field(gt=0)] | None
     drop_path: Fraction
     ema_decay: Fraction
@@ -113,22 +110,6 @@ class Training(Strict):
     def _warmup_ends(self) -> "Training":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
-        return self
-
-    @model_validator(mode="after")
-    def _plateau_is_seen(self) -> "Training":
-        if self.schedule == "plateau" and self.score_every > 1:
-            raise ValueError(
-                f"schedule plateau looks at val after each epoch: score_every ({self.score_every}) must be 1"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _parts_are_not_empty(self) -> "Training":
-        if self.accumulation_steps > self.batch_size:
-            raise ValueError(
-                f"accumulation_steps ({self.accumulation_steps}) must not exceed batch_size ({self.batch_size})"
-            )
         return self
 
 
