@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from facerep.core.errors import FacerepError
-from facerep.crop.parts import discard_cropped
 from facerep.crop.stage import crop
 from facerep.faces.shards import read_index
+from facerep.resume.unfinished import discard_finished
 from tests.crop.test_stage import archive, contents, encoded, picture, settings
 from tests.support.paths import ROOT
 
@@ -134,7 +134,7 @@ def test_a_shard_that_was_finished_is_not_cut_again(
         patch.setattr("facerep.crop.stage.cut_all", None)
         assert crop(settings(**CENTER), [crowd], tmp_path / "b") == undisturbed[0]
     assert contents(tmp_path / "b") == undisturbed[1]
-    discard_cropped()
+    discard_finished("crop")
     monkeypatch.setattr("facerep.crop.stage.cut_all", None)
     with pytest.raises(TypeError):
         crop(settings(**CENTER), [crowd], tmp_path / "c")
@@ -160,7 +160,7 @@ def test_the_workers_run_the_code_of_this_copy(crowd: Path, tmp_path: Path) -> N
     shutil.copytree(
         ROOT / "src" / "facerep", tmp_path / "src" / "facerep", ignore=shutil.ignore_patterns("__pycache__")
     )
-    face = tmp_path / "src" / "facerep" / "face.py"
+    face = tmp_path / "src" / "facerep" / "crop" / "cut.py"
     face.write_text(face.read_text() + "\n\ndef sharpness(face):\n    return 12345.0\n")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'src')!r}); sys.path.append({str(ROOT)!r})\n"

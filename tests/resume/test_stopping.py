@@ -168,7 +168,7 @@ def ended(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             wait_for((folder / f"{number}.pid").is_file)
             pids[name] = json.loads((folder / f"{number}.pid").read_text())
         for name in jobs:  # the first epoch is over
-            wait_for(lambda name=name: list((folder / name / "scratch").glob("state-*.pt")))
+            wait_for(lambda name=name: list((folder / name / "scratch").glob("checkpoint-*.pt")))
         time.sleep(random.uniform(0, 1.5))
         os.kill(pids["SIGTERM"], signal.SIGTERM)
         os.kill(pids["SIGINT"], signal.SIGINT)

@@ -177,7 +177,7 @@ def test_a_launcher_that_is_told_to_stop_ends_with_the_sentence_and_the_run_goes
     job = accelerate.jobs["stopped"]
     scratch = Path(job["place"]) / "scratch"
     accelerate.told("even")
-    wait_for(lambda: list(scratch.glob("state-*")), accelerate.process)
+    wait_for(lambda: list(scratch.glob("checkpoint-*")), accelerate.process)
     accelerate.process.send_signal(signal.SIGTERM)
     assert accelerate.exit() != 0
     state = Store("finetune-0", Folder(scratch)).load()
@@ -218,8 +218,8 @@ def test_the_first_process_alone_writes(torchrun: Launch, tmp_path: Path) -> Non
     place = Path(torchrun.jobs["even"]["place"])
     assert sorted(curves_of(place / "curves")) == sorted(curves_of(tmp_path / "curves"))
     assert sorted(path.name for path in place.iterdir()) == ["curves", "scratch"]
-    states = [path.name[:19] for path in sorted((place / "scratch").iterdir())]
-    assert states == ["state-0002-00000000", "state-0003-00000000"]
+    states = [path.name[:24] for path in sorted((place / "scratch").iterdir())]
+    assert states == ["checkpoint-0002-00000000", "checkpoint-0003-00000000"]
     assert list((torchrun.folder / "cwd").iterdir()) == []
 
 
