@@ -30,10 +30,10 @@ from benchmarks.common import ROOT, arguments, conclude, number, reached, show
 from benchmarks.data import draw_faces, mirrored, write_tar
 from facerep.archives.reader import read_members
 from facerep.crop.catalogue import key_of
-from facerep.crop.parts import discard_cropped
 from facerep.crop.resample import cut_square, resize
 from facerep.crop.stage import crop
 from facerep.params import Crop, load_params
+from facerep.resume.unfinished import discard_finished
 
 SIZE, QUALITY = 224, 95
 REACH = {"plain": 3.0, "bare": 0.75}
@@ -115,7 +115,7 @@ def _rate(work, count: int) -> float:  # type: ignore[no-untyped-def]
 
 
 def _cut(settings: Crop, tar: Path, out: Path, threads: int) -> float:
-    discard_cropped()  # else it would not cut the same archive twice
+    discard_finished("crop")  # else it would not cut the same archive twice
     start = time.perf_counter()
     crop(settings, [tar], out, workers=threads)
     return time.perf_counter() - start

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from facerep.crop.parts import discard_cropped
 from facerep.params import Params
+from facerep.resume.unfinished import discard_finished
 from facerep.select.sheets import draw_sheets
 from facerep.select.stage import select
 from stages import run
@@ -14,7 +14,7 @@ FACES, DROPPED = Path("data/faces"), Path("data/dropped.parquet")
 
 def stage(params: Params) -> dict[str, Any]:
     """Choose, and show what the rules of quality dropped."""
-    discard_cropped()  # DVC has the faces by now
+    discard_finished("crop")  # DVC has the faces by now
     index = FACES / "index.parquet"
     metrics = select(params.active.select, params.seed, index, Path("data/selection.parquet"), DROPPED)
     draw_sheets(DROPPED, FACES, Path("metrics/select"))

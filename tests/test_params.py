@@ -119,23 +119,6 @@ def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, named: list[
         assert part in text
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_a_plateau_must_be_looked_at_after_each_epoch(tmp_path: Path, stage: str) -> None:
-    """And no other schedule needs to."""
-    raw = with_value(f"demo.{stage}.schedule", "plateau")
-    file = tmp_path / "params.yaml"
-    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    assert getattr(load_params(file).demo, stage).schedule == "plateau"
-    raw["demo"][stage]["score_every"] = 2
-    text = sentence(tmp_path, raw)
-    for part in (f"demo.{stage}", "plateau", "score_every (2) must be 1"):
-        assert part in text
-    for schedule in ("cosine", "linear", "constant", "step", "exponential"):
-        raw["demo"][stage]["schedule"] = schedule
-        file.write_text(yaml.safe_dump(raw), encoding="utf-8")
-        assert getattr(load_params(file).demo, stage).score_every == 2
-
-
 @pytest.mark.parametrize(
     ("key", "known"),
     [

@@ -243,7 +243,7 @@ class Named(Exception):  # noqa: N818
 def test_every_parameter_that_dvc_watches_names_another_run(
     stage: str, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(f"facerep.{stage}")
+    module = importlib.import_module(f"facerep.{stage}.stage")
 
     def named(*run: Any) -> None:
         raise Named(run_store(*run).name)

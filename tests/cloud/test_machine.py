@@ -118,7 +118,8 @@ def saved(bucket: Bucket) -> int:
     if any(name.endswith("/finished") for name in names):
         return -1
     return max(
-        (position(Path(name).name)[0] for name in names if re.search(r"/state-\d+-\d+-\w{16}\.pt$", name)), default=-1
+        (position(Path(name).name)[0] for name in names if re.search(r"/checkpoint-\d+-\d+-\w{16}\.pt$", name)),
+        default=-1,
     )
 
 

@@ -23,9 +23,10 @@ import pytest
 from facerep.core.errors import FacerepError
 from facerep.crop.cluster import why_lost
 from facerep.crop.cut import Photograph
-from facerep.crop.parts import Cropped, discard_cropped
+from facerep.crop.parts import Cropped
 from facerep.crop.stage import crop
 from facerep.faces.shards import read_index
+from facerep.resume.unfinished import discard_finished
 from tests.support.paths import ROOT
 from tests.support.pictures import archive, contents, encoded, picture, settings
 
@@ -137,7 +138,7 @@ def test_a_shard_that_was_finished_is_not_cut_again(
         patch.setattr("facerep.crop.stage.cut_all", None)
         assert crop(settings(**CENTER), [crowd], tmp_path / "b") == undisturbed[0]
     assert contents(tmp_path / "b") == undisturbed[1]
-    discard_cropped()
+    discard_finished("crop")
     monkeypatch.setattr("facerep.crop.stage.cut_all", None)
     with pytest.raises(TypeError):
         crop(settings(**CENTER), [crowd], tmp_path / "c")

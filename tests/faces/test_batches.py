@@ -24,68 +24,57 @@ from facerep.faces.shards import ShardReader
 from tests.support.micro import rows_of, splits_of
 
 sizes = {"rows": st.integers(1, 300), "batch_size": st.integers(2, 64)}
-shares = {"processes": st.integers(1, 5), "parts": st.integers(1, 4)}
+shares = {"processes": st.integers(1, 5)}
 
 
-def batches_of(rows: int, batch_size: int, processes: int, parts: int, seed: int | None = 3) -> list[EpochBatches]:
+def batches_of(rows: int, batch_size: int, processes: int, seed: int | None = 3) -> list[EpochBatches]:
     """Those of each process, as far as the batches are large enough."""
     try:
-        return [EpochBatches(rows, batch_size, Share(processes, rank, parts), seed) for rank in range(processes)]
+        return [EpochBatches(rows, batch_size, Share(processes, rank), seed) for rank in range(processes)]
     except FacerepError:
         assume(False)
         raise
 
 
 @given(**sizes, **shares, epoch=st.integers(0, 5))
-def test_all_processes_and_parts_together_meet_each_row_once(
-    rows: int, batch_size: int, processes: int, parts: int, epoch: int
-) -> None:
-    ranks = batches_of(rows, batch_size, processes, parts)
-    met = Counter(row for batches in ranks for own, _, _ in batches.parts(epoch) for row in own)
+def test_all_processes_together_meet_each_row_once(rows: int, batch_size: int, processes: int, epoch: int) -> None:
+    ranks = batches_of(rows, batch_size, processes)
+    met = Counter(row for batches in ranks for own, _ in batches.parts(epoch) for row in own)
     assert met == Counter(range(rows))
 
 
 @given(**sizes, **shares)
-def test_batches_and_shares_are_as_even_as_can_be(rows: int, batch_size: int, processes: int, parts: int) -> None:
-    """Of as few batches as there can be, none is smaller by two than another; nor is a share of a batch, nor a part."""
-    ranks = batches_of(rows, batch_size, processes, parts)
-    lengths = [[len(own) for own, _, _ in batches.parts(0)] for batches in ranks]
+def test_batches_and_shares_are_as_even_as_can_be(rows: int, batch_size: int, processes: int) -> None:
+    """Of as few batches as there can be, none is smaller by two than another; nor is a share of a batch."""
+    ranks = batches_of(rows, batch_size, processes)
+    lengths = [[len(own) for own, _ in batches.parts(0)] for batches in ranks]
     steps = ranks[0].steps
     assert (steps - 1) * batch_size < rows <= steps * batch_size
-    assert all(len(each) == steps * parts for each in lengths), "all processes take the same number of steps"
-    by_part = np.array(lengths).reshape(processes, steps, parts)
-    by_share = by_part.sum(2)
-    assert by_part.min() >= 1
+    assert all(len(each) == steps for each in lengths), "all processes take the same number of steps"
+    by_share = np.array(lengths)
+    assert by_share.min() >= 1
     assert by_share.sum(0).max() <= batch_size
     assert np.ptp(by_share.sum(0)) <= 1
     assert np.ptp(by_share, axis=0).max() <= 1
-    assert np.ptp(by_part, axis=2).max() <= 1
 
 
 @given(**sizes, **shares, epoch=st.integers(0, 5))
-def test_the_shares_make_up_the_whole_batches_in_order(
-    rows: int, batch_size: int, processes: int, parts: int, epoch: int
-) -> None:
+def test_the_shares_make_up_the_whole_batches_in_order(rows: int, batch_size: int, processes: int, epoch: int) -> None:
     """So that what is trained on together does not depend on how many train."""
     whole = list(EpochBatches(rows, batch_size, Share(), 3).parts(epoch))
-    ranks = [list(batches.parts(epoch)) for batches in batches_of(rows, batch_size, processes, parts)]
-    for step, (expected, photographs, last) in enumerate(whole):
-        mine = [part for rank in ranks for part in rank[step * parts : (step + 1) * parts]]
-        assert [row for own, _, _ in mine for row in own] == expected
+    ranks = [list(batches.parts(epoch)) for batches in batches_of(rows, batch_size, processes)]
+    for (expected, photographs), *parts in zip(whole, *ranks, strict=True):
+        assert [row for own, _ in parts for row in own] == expected
         assert photographs == len(expected)
-        assert {told for _, told, _ in mine} == {photographs}
-        assert last
-        assert [at_end for _, _, at_end in mine] == ([False] * (parts - 1) + [True]) * processes
+        assert {told for _, told in parts} == {photographs}
 
 
 @given(**sizes, **shares, data=st.data())
-def test_from_a_later_step_on_it_is_the_tail(
-    rows: int, batch_size: int, processes: int, parts: int, data: st.DataObject
-) -> None:
-    for batches in batches_of(rows, batch_size, processes, parts):
+def test_from_a_later_step_on_it_is_the_tail(rows: int, batch_size: int, processes: int, data: st.DataObject) -> None:
+    for batches in batches_of(rows, batch_size, processes):
         everything = list(batches.parts(1))
         first = data.draw(st.integers(0, batches.steps))
-        assert list(batches.parts(1, first)) == everything[first * parts :]
+        assert list(batches.parts(1, first)) == everything[first:]
 
 
 @given(rows=st.integers(1, 1000), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 1000))
@@ -106,16 +95,15 @@ def test_another_epoch_and_another_seed_have_another_order(rows: int) -> None:
 def test_without_a_seed_it_is_the_order_of_the_rows() -> None:
     batches = EpochBatches(7, 3, Share())
     assert list(batches.parts(0)) == list(batches.parts(5))
-    assert [own for own, _, _ in batches.parts(0)] == [[0, 1, 2], [3, 4], [5, 6]]
+    assert [own for own, _ in batches.parts(0)] == [[0, 1, 2], [3, 4], [5, 6]]
 
 
 @pytest.mark.parametrize(
     ("rows", "batch_size", "share", "smallest"),
     [
-        (10, 2, Share(2, 0, 2), 2),
-        (17, 6, Share(3, 1, 2), 5),
-        (3, 64, Share(4, 3, 1), 3),
-        (5, 8, Share(1, 0, 6), 5),
+        (10, 2, Share(3, 0), 2),
+        (17, 6, Share(6, 1), 5),
+        (3, 64, Share(4, 3), 3),
     ],
 )
 def test_a_batch_that_is_too_small_to_share_is_a_sentence(
@@ -124,7 +112,7 @@ def test_a_batch_that_is_too_small_to_share_is_a_sentence(
     with pytest.raises(
         FacerepError,
         match=rf"batch_size = {batch_size}: a batch of {smallest} photographs cannot be shared by {share.processes} "
-        rf"process\(es\) with accumulation_steps = {share.parts}; make the batches larger or the shares fewer\.",
+        r"processes; make the batches larger or the processes fewer\.",
     ):
         EpochBatches(rows, batch_size, share, seed=0)
 
@@ -138,16 +126,16 @@ def pixels(data_folder: Path) -> FacePixels:
 
 
 def test_the_loader_gives_the_rows_pixels_in_their_order(pixels: FacePixels) -> None:
-    batches = EpochBatches(17, 6, Share(2, 1, 2), seed=1)
+    batches = EpochBatches(17, 6, Share(2, 1), seed=1)
     got = list(Loader(pixels, batches, torch.device("cpu")).epoch(2, 1))
     expected = list(batches.parts(2, 1))
-    assert len(got) == len(expected) == 4
-    for part, (rows, photographs, last) in zip(got, expected, strict=True):
+    assert len(got) == len(expected) == 2
+    for part, (rows, photographs) in zip(got, expected, strict=True):
         plain = pixels.__getitems__(rows)
         assert part.batch.samples.tolist() == rows
         assert torch.equal(part.batch.images, plain.images)
         assert torch.equal(part.batch.labels, plain.labels)
-        assert (part.photographs, part.last) == (photographs, last)
+        assert part.photographs == photographs
 
 
 def test_the_loader_of_an_epoch_that_is_done_gives_nothing(pixels: FacePixels) -> None:
@@ -174,7 +162,7 @@ def test_faces_that_a_gpu_decodes_are_near_the_processors(data_folder: Path) -> 
     if not pixels.move_to(device):
         pytest.skip("torchvision without nvJPEG")
     batches = EpochBatches(17, 6, Share(), seed=1)
-    for part, (rows, _, _) in zip(Loader(pixels, batches, device).epoch(2), batches.parts(2), strict=True):
+    for part, (rows, _) in zip(Loader(pixels, batches, device).epoch(2), batches.parts(2), strict=True):
         assert part.batch.samples.tolist() == rows
         assert part.batch.images.device == device
         expected = plain.__getitems__(rows)
@@ -196,7 +184,7 @@ def test_faces_that_a_gpu_holds_or_is_sent_are_the_processors(
     batches = EpochBatches(17, 6, Share(), seed=1)
     loader = Loader(pixels, batches, device)
     assert pixels.kept is not None and pixels.kept.is_cuda is (free_mb > 0)
-    for part, (rows, _, _) in zip(loader.epoch(2), batches.parts(2), strict=True):
+    for part, (rows, _) in zip(loader.epoch(2), batches.parts(2), strict=True):
         expected = plain.__getitems__(rows)
         assert part.batch.images.device == part.batch.labels.device == device
         assert torch.equal(part.batch.images.cpu(), expected.images)

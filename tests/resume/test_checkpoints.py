@@ -1,4 +1,4 @@
-"""The states of a run: named by everything that it is made of, whole or told to be damaged, there after every death."""
+"""The checkpoints of a run: whole or told to be damaged, there after every death."""
 
 import hashlib
 import http.server
@@ -27,7 +27,7 @@ import torch
 import facerep.resume.checkpoints
 from facerep.core.errors import FacerepError
 from facerep.resume import storage as places
-from facerep.resume.checkpoints import Store, discard_finished, run_store
+from facerep.resume.checkpoints import Store, run_store
 from facerep.resume.storage import Bucket, Folder
 from tests.support.gcs import running_server
 from tests.support.paths import ROOT
@@ -62,7 +62,7 @@ def files(store: Store) -> Any:
 
 
 def saved(store: Store, *steps: int) -> list[str]:
-    """Save a state after each of these steps; the names of the files that are there then, in order."""
+    """Save a checkpoint after each of these steps; the names of the files that are there then, in order."""
     for step in steps:
         store.save(state_of(step), epoch=step // 100, step=step % 100)
     return sorted(files(store))
@@ -73,60 +73,28 @@ def state_of(step: int) -> dict[str, Any]:
 
 
 def step_of(state: dict[str, Any] | None) -> int | None:
-    """The step of a state that is whole in every number."""
+    """The step of a checkpoint that is whole in every number."""
     if state is None:
         return None
     assert torch.equal(state["weights"], torch.full_like(state["weights"], float(state["step"])))
     return int(state["step"])
 
 
-# The run's name
+# Where they lie
 
 
-def test_the_same_run_has_the_same_name_and_any_change_another(project: Path) -> None:
-    data = [project / "data.bin"]
-    first = run_store("pretrain", SETTINGS, data).name
-    assert first.startswith("pretrain-")
-    assert first == "pretrain-" + run_store("finetune", SETTINGS, data).digest
-    assert run_store("pretrain", dict(reversed(SETTINGS.items())), data).name == first
-    assert not (project / "scratch").exists(), "asking for the name makes nothing"
-
-    others = {
-        run_store("pretrain", SETTINGS | {"seed": 1}, data).name,
-        run_store("pretrain", SETTINGS | {"pretrain": SETTINGS["pretrain"] | {"epochs": 3}}, data).name,
-        run_store("pretrain", SETTINGS, []).name,
-        run_store("pretrain", SETTINGS, data * 2).name,
-    }
-    (project / "data.bin").write_bytes(b"other data")
-    others.add(run_store("pretrain", SETTINGS, data).name)
-    assert len(others | {first}) == 6
-
-
-@pytest.mark.parametrize("changed", ["faces/draws.py", "nets/depthwise.c"])
-def test_changed_code_starts_afresh(
-    changed: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = run_store("pretrain", SETTINGS, []).name
-    package = tmp_path / "facerep"
-    shutil.copytree(Path(facerep.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(facerep.resume.checkpoints, "__file__", str(package / "resume" / "checkpoints.py"))
-    assert run_store("pretrain", SETTINGS, []).name == first, "where the code lies does not matter"
-    (package / changed).write_bytes((package / changed).read_bytes() + b"\n")
-    assert run_store("pretrain", SETTINGS, []).name != first
-
-
-def test_a_run_finds_its_state_and_a_changed_one_does_not(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_finds_its_checkpoint_and_a_changed_one_does_not(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From an experiment's temporary copy too."""
-    run_store("pretrain", SETTINGS, [Path("data.bin")]).save(state_of(7), epoch=0, step=7)
+    run_store("pretrain", SETTINGS, [Path("data.bin")], []).save(state_of(7), epoch=0, step=7)
     copy = project / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
     (copy / ".dvc").mkdir(parents=True)
     (copy / "data.bin").write_bytes(b"data")
     monkeypatch.chdir(copy)
-    assert step_of(run_store("pretrain", SETTINGS, [Path("data.bin")]).load()) == 7
+    assert step_of(run_store("pretrain", SETTINGS, [Path("data.bin")], []).load()) == 7
     (copy / "data.bin").write_bytes(b"date")
-    assert run_store("pretrain", SETTINGS, [Path("data.bin")]).load() is None
+    assert run_store("pretrain", SETTINGS, [Path("data.bin")], []).load() is None
     assert [path.name for path in (project / "scratch").iterdir()] == [
-        run_store("pretrain", SETTINGS, [project / "data.bin"]).name
+        run_store("pretrain", SETTINGS, [project / "data.bin"], []).name
     ]
 
 
@@ -135,21 +103,21 @@ def test_the_environment_names_the_place(
     value: str, place: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACEREP_SCRATCH", value)
-    store = run_store("pretrain", SETTINGS, [])
+    store = run_store("pretrain", SETTINGS, [], [])
     assert str(store.place) == str(project / place / store.name)
     monkeypatch.setenv("FACEREP_SCRATCH", "memory://runs")
-    assert str(run_store("pretrain", SETTINGS, []).place) == f"memory://runs/{store.name}"
+    assert str(run_store("pretrain", SETTINGS, [], []).place) == f"memory://runs/{store.name}"
 
 
 # Saved and loaded
 
 
-def test_the_newest_state_comes_back_equal_and_the_last_two_are_kept(store: Store) -> None:
+def test_the_newest_checkpoint_comes_back_equal_and_the_last_two_are_kept(store: Store) -> None:
     assert store.load() is None
     names = saved(store, 5, 99, 100, 1234)
-    assert [name[:20] for name in names] == ["state-0001-00000000-", "state-0012-00000034-"]
+    assert [name[:25] for name in names] == ["checkpoint-0001-00000000-", "checkpoint-0012-00000034-"]
     for name, content in files(store).items():
-        assert name[20:] == hashlib.sha256(content).hexdigest()[:16] + ".pt"
+        assert name[25:] == hashlib.sha256(content).hexdigest()[:16] + ".pt"
         assert step_of(torch.load(io.BytesIO(content), weights_only=True)) in (100, 1234)
     state = store.load()
     assert state is not None
@@ -163,70 +131,29 @@ def test_the_newest_state_comes_back_equal_and_the_last_two_are_kept(store: Stor
     store.discard()
 
 
-def test_a_finished_run_keeps_its_states_until_they_are_discarded(project: Path) -> None:
-    """The finished ones go, but for the one that is named and those in use; what still trains stays, and others' files."""
-    discard_finished()  # where there is nothing yet
-    foreign = project / "scratch" / "somebody" / "finished"
-    foreign.parent.mkdir(parents=True)
-    foreign.touch()
-    stores = [run_store(stage, SETTINGS | {"seed": 0}, []) for stage in ("pretrain", "finetune")]
-    stores.append(run_store("pretrain", SETTINGS | {"seed": 1}, []))
-    for store in stores:
-        saved(store, 1, 2)
-    for store in stores[:2]:
-        store.finish()
-    assert [step_of(store.load()) for store in stores] == [2, 2, 2]
-    assert len(files(stores[0])) == 3 and files(stores[0])["finished"] == b""
-    discard_finished(but=stores[1].name)
-    assert [step_of(store.load()) for store in stores] == [None, 2, 2]
-    with stores[1].held():
-        discard_finished()
-    assert [step_of(store.load()) for store in stores] == [None, 2, 2]
-    discard_finished()
-    assert [step_of(store.load()) for store in stores] == [None, None, 2]
-    assert foreign.is_file()
-
-
 def test_a_finished_run_that_goes_on_is_no_longer_finished(store: Store) -> None:
     """From an older state, the last one being damaged."""
     saved(store, 1, 2)
     store.finish()
     assert "finished" in files(store)
     saved(store, 3)
-    assert sorted(name[:20] for name in files(store)) == ["state-0000-00000002-", "state-0000-00000003-"]
-
-
-def test_in_a_bucket_what_has_ended_stays(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FACEREP_SCRATCH", "memory://runs")
-    store = run_store("pretrain", SETTINGS, [])
-    saved(store, 1)
-    store.finish()
-    assert files(store)["finished"] == b""
-    discard_finished()
-    assert step_of(store.load()) == 1
-    fsspec.filesystem("memory").store.clear()
-
-
-def test_a_mark_that_cannot_be_made_is_no_matter(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    Store("x", Folder(tmp_path / "file" / "x")).finish()
-    Store("x", Bucket("nosuch://bucket/x", tmp_path / "x")).finish()
+    assert sorted(name[:25] for name in files(store)) == ["checkpoint-0000-00000002-", "checkpoint-0000-00000003-"]
 
 
 def test_the_same_position_can_be_saved_twice(store: Store) -> None:
     names = saved(store, 1, 2)
     assert saved(store, 2) == names, "the same bytes"
     store.save(state_of(2) | {"stopped": True}, epoch=0, step=2)
-    assert len(files(store)) == 2 and all(name.startswith("state-0000-00000002-") for name in files(store))
+    assert len(files(store)) == 2 and all(name.startswith("checkpoint-0000-00000002-") for name in files(store))
 
 
 def test_what_killed_processes_left_goes_with_the_next_save(store: Store) -> None:
     names = saved(store, 1, 2)
     store.place.folder.mkdir(exist_ok=True)
-    (store.place.folder / ".state.part").write_bytes(b"half")
+    (store.place.folder / ".checkpoint.part").write_bytes(b"half")
     (store.place.folder / f".{names[0]}.4711.part").write_bytes(b"half")
     assert step_of(store.load()) == 2
-    assert [name[:19] for name in saved(store, 3)] == ["state-0000-00000002", "state-0000-00000003"]
+    assert [name[:24] for name in saved(store, 3)] == ["checkpoint-0000-00000002", "checkpoint-0000-00000003"]
     assert not list(store.place.folder.glob(".*"))
 
 
@@ -241,7 +168,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_state_is_told_and_the_one_before_it_used(
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
     damage: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, last = saved(store, 1, 2)
@@ -261,7 +188,7 @@ def test_a_damaged_state_is_told_and_the_one_before_it_used(
 
 
 @pytest.mark.parametrize("step", [150, 199, 200, 250])
-def test_a_run_that_went_on_from_before_a_damaged_state_keeps_two_whole_ones(step: int, store: Store) -> None:
+def test_a_run_that_went_on_from_before_a_damaged_checkpoint_keeps_two_whole_ones(step: int, store: Store) -> None:
     """Wherever its next save falls: before, at or after the position of the damaged one."""
     first, last = saved(store, 100, 200)
     files(store)[last] = b"damaged"
@@ -273,7 +200,7 @@ def test_a_run_that_went_on_from_before_a_damaged_state_keeps_two_whole_ones(ste
     assert step_of(Store(store.name, store.place).load()) == 100
 
 
-def test_where_no_state_is_whole_the_run_starts_afresh(store: Store) -> None:
+def test_where_no_checkpoint_is_whole_the_run_starts_afresh(store: Store) -> None:
     names = saved(store, 1, 2)
     for name in names:
         files(store)[name] = b"damaged"
@@ -283,19 +210,19 @@ def test_where_no_state_is_whole_the_run_starts_afresh(store: Store) -> None:
     assert [text.split(" ")[0].rpartition("/")[2] for text in said] == names[::-1]
     assert said[0].endswith("going on from the one before it.")
     assert said[1].endswith("there is none before it: starting afresh.")
-    assert [name[:19] for name in saved(again, 0)] == ["state-0000-00000000"]
+    assert [name[:24] for name in saved(again, 0)] == ["checkpoint-0000-00000000"]
 
 
-def test_a_state_that_torch_cannot_read_is_damaged_too(store: Store) -> None:
+def test_a_checkpoint_that_torch_cannot_read_is_damaged_too(store: Store) -> None:
     saved(store, 1)
     content = b"neither zip nor pickle"
-    files(store)[f"state-0000-00000002-{hashlib.sha256(content).hexdigest()[:16]}.pt"] = content
+    files(store)[f"checkpoint-0000-00000002-{hashlib.sha256(content).hexdigest()[:16]}.pt"] = content
     said: list[str] = []
     assert step_of(store.load(said.append)) == 1
     assert len(said) == 1 and "\n" not in said[0]
 
 
-def test_a_state_that_is_gone_is_not_missed(store: Store) -> None:
+def test_a_checkpoint_that_is_gone_is_not_missed(store: Store) -> None:
     _, last = saved(store, 1, 2)
     del files(store)[last]
     assert step_of(store.load()) == 1
@@ -310,7 +237,7 @@ def full_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[
     folder = tmp_path / "scratch" / "pretrain-x"
     folder.mkdir(parents=True)
     if request.param == "/dev/full":
-        yield folder, lambda: (folder / ".state.part").symlink_to("/dev/full")
+        yield folder, lambda: (folder / ".checkpoint.part").symlink_to("/dev/full")
         return
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
@@ -319,7 +246,7 @@ def full_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_a_sentence_and_the_older_states_stay_whole(full_disk: Any) -> None:
+def test_a_full_disk_is_a_sentence_and_the_older_checkpoints_stay_whole(full_disk: Any) -> None:
     folder, fill = full_disk
     store = Store("pretrain-x", Folder(folder))
     names = saved(store, 1, 2)
@@ -333,7 +260,9 @@ def test_a_full_disk_is_a_sentence_and_the_older_states_stay_whole(full_disk: An
 
 
 @pytest.mark.parametrize("write", range(1, 12))
-def test_an_interrupted_save_leaves_the_older_states(write: int, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_save_leaves_the_older_checkpoints(
+    write: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ctrl-C at each of torch's writes stays Ctrl-C."""
     names = saved(store, 1, 2)
     calls = iter(range(1, 100))
@@ -353,8 +282,6 @@ def test_an_interrupted_save_leaves_the_older_states(write: int, store: Store, m
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "scratch").write_bytes(b"a file")
     store = Store("pretrain-x", Folder(tmp_path / "scratch" / "pretrain-x"))
-    with pytest.raises(FacerepError, match=r"scratch: cannot be written \(.*FACEREP_SCRATCH\."), store.held():
-        pass
     with pytest.raises(FacerepError, match=r"pretrain-x: cannot be written \(.*FACEREP_SCRATCH\."):
         store.save(state_of(1), epoch=0, step=1)
 
@@ -362,48 +289,15 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 def test_a_url_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
     store = Store("x", Bucket("nosuch://bucket/x", tmp_path / "x"))
     for ask in (store.load, store.discard, lambda: store.save(state_of(1), 0, 1)):
-        with pytest.raises(FacerepError, match=r"^nosuch://bucket/x: the states .*Protocol not known: nosuch; .*\.$"):
+        with pytest.raises(
+            FacerepError, match=r"^nosuch://bucket/x: the checkpoints .*Protocol not known: nosuch; .*\.$"
+        ):
             ask()
-
-
-# Two at once
-
-
-def test_of_many_processes_none_waits(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The others, which do not ask for the lock, would give up after minutes, with a traceback."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    place = type(store.place)(*[v for k, v in vars(store.place).items() if k in ("url", "folder")])
-    held = r"^pretrain-x: another process trains this very run; run the same command again when it has ended\.$"
-    with Store(store.name, place).held():
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(FacerepError, match=held), Store(store.name, place).held():
-            pass
-
-
-def test_a_second_run_waits_for_the_first(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    store = Store(store.name, type(store.place)(*[v for k, v in vars(store.place).items() if k in ("url", "folder")]))
-    events: list[str] = []
-    started = threading.Event()
-
-    def second() -> None:
-        started.set()
-        with Store(store.name, store.place).held():
-            events.append("second")
-
-    thread = threading.Thread(target=second)
-    with store.held():
-        thread.start()
-        started.wait()
-        time.sleep(0.2)
-        events.append("first")
-    thread.join()
-    assert events == ["first", "second"]
 
 
 # Killed
 
-LARGE = 2_000_000  # numbers of a state that takes a while to write, and that gcsfs uploads in parts
+LARGE = 2_000_000  # numbers of a checkpoint that takes a while to write, and that gcsfs uploads in parts
 
 
 @pytest.fixture(scope="module")
@@ -418,11 +312,11 @@ def processes() -> Iterator[Any]:
 
 
 def train(machine: Path, environment: dict[str, str], began: Any, done: Any) -> None:
-    """A run without end, of saves alone: where it `began` (-1: a state was not whole), what is `done`."""
+    """A run without end, of saves alone: where it `began` (-1: a checkpoint was not whole), what is `done`."""
     os.environ.update(environment)
     os.chdir(machine)
     tempfile.tempdir = str(machine)
-    store = run_store("pretrain", SETTINGS, [Path("data.bin")])
+    store = run_store("pretrain", SETTINGS, [Path("data.bin")], [])
     with store.held():
         said: list[str] = []
         state = store.load(said.append)
@@ -456,16 +350,16 @@ def test_killed_at_any_moment_a_run_goes_on_from_its_last_save(project: Path, pr
         began, done = live_and_die(processes, project, {}, draw.uniform(0, 0.1))
         assert began in (last, last + 1), "whole, and at most the save that was under way is missing or more than known"
         last = done
-        in_the_middle += bool(list(project.rglob(".state.part")))
+        in_the_middle += bool(list(project.rglob(".checkpoint.part")))
     assert in_the_middle, "the moments were not all between two saves"
-    store = run_store("pretrain", SETTINGS, [Path("data.bin")])
+    store = run_store("pretrain", SETTINGS, [Path("data.bin")], [])
     state = store.load()
     assert state is not None and step_of(state) in (last, last + 1)
     store.save(state, epoch=1, step=0)
-    assert [path.name[:10] for path in sorted(store.place.folder.iterdir())] == ["state-0000", "state-0001"]
+    assert [path.name[:15] for path in sorted(store.place.folder.iterdir())] == ["checkpoint-0000", "checkpoint-0001"]
 
 
-def test_a_machine_that_vanished_leaves_its_state_in_the_bucket(tmp_path: Path, processes: Any) -> None:
+def test_a_machine_that_vanished_leaves_its_checkpoint_in_the_bucket(tmp_path: Path, processes: Any) -> None:
     draw = random.Random(0)
     last = 0
     with running_server("facerep") as address:
@@ -517,7 +411,7 @@ def answers(tmp_path: Path, processes: Any) -> Callable[..., list[tuple[str, flo
         assert (tmp_path / "stderr").read_text() == "", "no traceback of a library's"
         for text, _ in got:
             assert text == "fine" or re.fullmatch(
-                rf"{url}: the states of training cannot be kept there: .*; check bucket, .* FACEREP_SCRATCH\.", text
+                rf"{url}: the checkpoints cannot be kept there: .*; check bucket, .* FACEREP_SCRATCH\.", text
             )
         return got
 

@@ -125,7 +125,7 @@ def test_dvc_is_watched_past_the_shell_between_and_no_other_program_is(name: str
 
 # Real processes, each in the middle of its training
 
-LONG = {"epochs": 8, "batch_size": 6, "mixup": 0.4, "ema_decay": 0.5, "accumulation_steps": 2}
+LONG = {"epochs": 8, "batch_size": 6, "mixup": 0.4, "ema_decay": 0.5}
 REASONS = {"SIGTERM": "SIGTERM", "SIGINT": "Ctrl-C", "kill": "the end of the process that started it"}
 
 
@@ -168,7 +168,7 @@ def ended(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             wait_for((folder / f"{number}.pid").is_file)
             pids[name] = json.loads((folder / f"{number}.pid").read_text())
         for name in jobs:  # the first epoch is over
-            wait_for(lambda name=name: list((folder / name / "scratch").glob("state-*.pt")))
+            wait_for(lambda name=name: list((folder / name / "scratch").glob("checkpoint-*.pt")))
         time.sleep(random.uniform(0, 1.5))
         os.kill(pids["SIGTERM"], signal.SIGTERM)
         os.kill(pids["SIGINT"], signal.SIGINT)
@@ -221,6 +221,6 @@ def test_a_run_that_is_stopped_says_one_sentence_and_goes_on_to_the_same_bits(
         assert ended.exits[name] == 1
     fresh_state()
     again = do(job | {"pause": 0.0})
-    assert again["trained"] == undisturbed["trained"][2 * (3 * epoch + step) :]
+    assert again["trained"] == undisturbed["trained"][3 * epoch + step :]
     for what in ("history", "best_epoch", "digest"):
         assert again[what] == undisturbed[what], what

@@ -16,7 +16,7 @@ import psutil
 
 from tests.support.repository import contents, sh
 
-STATE = re.compile(r"state-(\d+)-(\d+)-[0-9a-f]{16}\.pt")
+STATE = re.compile(r"checkpoint-(\d+)-(\d+)-[0-9a-f]{16}\.pt")
 PATIENCE = 240  # seconds for what takes ten on a machine with nothing else to do
 
 
@@ -113,7 +113,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 def states(clone: Path, stage: str) -> list[Path]:
     """The states that lie in the clone's scratch folder for a stage, the newest last."""
-    found = (clone / "scratch").glob(f"{stage}-*/state-*.pt")
+    found = (clone / "scratch").glob(f"{stage}-*/checkpoint-*.pt")
     return sorted((path for path in found if STATE.fullmatch(path.name)), key=lambda path: position(path.name))
 
 

@@ -52,7 +52,6 @@ EXTRAS: dict[str, Any] = {
     "mixup": 0.4,
     "ema_decay": 0.5,
     "color_jitter": 0.4,
-    "accumulation_steps": 2,
     "layer_decay": 0.7,
 }
 
@@ -148,12 +147,12 @@ class Noting(IdentityTask):
 
 
 def test_what_a_sample_meets_depends_on_seed_epoch_and_sample_alone(splits: Splits, tmp_path: Path) -> None:
-    """Not on the batch that it is in, nor on the part of it: crop, mirror, colors, mixing and drop path."""
+    """Not on the batch that it is in: crop, mirror, colors, mixing and drop path."""
     met: dict[str, dict[tuple[int, int], bytes]] = {}
     for name, changes, seed in [
         ("a", {"batch_size": 8}, 0),
         ("b", {"batch_size": 6}, 0),
-        ("c", {"batch_size": 16, "accumulation_steps": 3}, 0),
+        ("c", {"batch_size": 16}, 0),
         ("d", {"batch_size": 8}, 1),
     ]:
         settings = finetuning(mixup=0.4, color_jitter=0.4, **changes)
@@ -190,11 +189,11 @@ class NotingViews(PretextTask):
 
 
 def test_what_a_view_meets_depends_on_seed_epoch_sample_and_view_alone(unlabelled: Splits, tmp_path: Path) -> None:
-    """Neither the batch nor its parts: crop, mirror, colors, grey and drop path, each view for itself."""
+    """Not on the batch that it is in: crop, mirror, colors, grey and drop path, each view for itself."""
     met: dict[str, list[tuple[int, int, bytes, bytes]]] = {}
     for name, changes, seed in [
         ("a", {"batch_size": 16}, 0),
-        ("b", {"batch_size": 20, "accumulation_steps": 2}, 0),
+        ("b", {"batch_size": 20}, 0),
         ("c", {"batch_size": 16}, 1),
     ]:
         settings = pretraining(epochs=2, color_jitter=0.4, **changes)
@@ -244,7 +243,7 @@ def test_each_epoch_meets_every_row_once_in_an_order_of_its_own(splits: Splits, 
     assert [len(samples) for samples in task.trained()] == [6, 5, 5] * 3
 
 
-# Stopped anywhere: two epochs of three steps in two parts each, then val in two batches and test in one
+# Stopped anywhere: two epochs of three steps each, then val in two batches and test in one
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +253,7 @@ def few(data_folder: Path) -> Splits:
 
 
 STOPPED = finetuning(epochs=2, batch_size=5, **EXTRAS)
-ORDER_OF_BATCHES = ([True] * 6 + [False] * 3) * 2  # whether it is trained on
+ORDER_OF_BATCHES = ([True] * 3 + [False] * 3) * 2  # whether it is trained on
 
 
 @pytest.fixture(scope="module")
@@ -274,42 +273,42 @@ def gone_on(few: Splits, place: Path, undisturbed: dict[str, Any], steps: int) -
     task = Watched(task_of(STOPPED, few))
     torch.manual_seed(77)
     result = run(model, task, few, place, STOPPED)
-    assert task.trained() == undisturbed["trained"][2 * steps :]
+    assert task.trained() == undisturbed["trained"][steps:]
     assert kept(result) == undisturbed["kept"]
     assert bits(model) == undisturbed["bits"]
     assert curves_of(place / "curves") == undisturbed["curves"]
 
 
-@pytest.mark.parametrize("at", range(18))
+@pytest.mark.parametrize("at", range(12))
 def test_a_run_that_died_anywhere_goes_on_after_the_last_step(
     at: int, few: Splits, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     """At each batch, trained on or scored, with all extras on and a state saved after each step."""
     with pytest.raises(KeyboardInterrupt):
         run(classifier(), Watched(task_of(STOPPED, few), 0, at, interrupt), few, tmp_path, STOPPED, EVERY_STEP)
-    steps = sum(ORDER_OF_BATCHES[:at]) // 2
+    steps = sum(ORDER_OF_BATCHES[:at])
     state = saved(tmp_path)
     assert (state is None) if steps == 0 else (state is not None and state["epoch"] * 3 + state["step"] == steps)
     gone_on(few, tmp_path, undisturbed, steps)
 
 
-@pytest.mark.parametrize("at", [0, 1, 6, *range(9, 18)])
+@pytest.mark.parametrize("at", range(12))
 def test_a_stop_that_was_asked_for_anywhere_is_a_sentence_and_the_run_goes_on(
     at: int, few: Splits, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     """The step is ended, what is scored is not; the state is saved at once, although it is not yet time to."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     task = Watched(task_of(STOPPED, few), 0, at, terminate)
-    steps = -(-sum(ORDER_OF_BATCHES[: at + 1]) // 2)
-    epoch = at // 9
+    steps = sum(ORDER_OF_BATCHES[: at + 1])
+    epoch = at // 6
     with pytest.raises(
         FacerepError,
         match=rf"^stopped by SIGTERM in epoch {epoch + 1}, after {steps - 3 * epoch} of 3 steps; the state is saved: "
         r"run the same command again to go on\.$",
     ):
         run(classifier(), task, few, tmp_path, STOPPED)
-    assert len(task.trained()) == 2 * steps
-    assert len(task.batches) - 1 <= at + (at % 9 < 6), "nothing is scored any more"
+    assert len(task.trained()) == steps
+    assert len(task.batches) - 1 == at, "nothing is trained on or scored any more"
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     gone_on(few, tmp_path, undisturbed, steps)
 
@@ -466,24 +465,6 @@ def test_a_run_that_is_scored_now_and_then_goes_on_too(at: int, splits: Splits, 
     assert kept(got) == kept(expected)
     assert bits(again) == bits(whole)
     assert curves_of(tmp_path / "b" / "curves") == curves_of(tmp_path / "a" / "curves")
-
-
-@pytest.mark.parametrize(("rows", "batch_size"), [(16, 8), (17, 6)])
-def test_parts_of_a_batch_give_what_the_whole_gives(
-    rows: int, batch_size: int, data_folder: Path, tmp_path: Path
-) -> None:
-    """Uneven ones too, and with all that is drawn; up to the rounding of sums."""
-    few = splits_of(data_folder, train=rows, val=8)
-    histories = []
-    for parts in (1, 2, 3):
-        settings = finetuning(batch_size=batch_size, accumulation_steps=parts, mixup=0.4, clip_norm=0.1)
-        model, task = classifier(), Watched(task_of(settings, few))
-        histories.append(run(model, task, few, tmp_path / str(parts), settings).history)
-        assert len(task.trained()) == parts * 3 * -(-rows // batch_size)
-        assert max(map(len, task.trained())) == -(-batch_size // parts)
-    for history in histories[1:]:
-        for got, expected in zip(history, histories[0], strict=True):
-            assert got == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_speed_is_that_of_all_parts_of_a_run_together(splits: Splits, tmp_path: Path) -> None:
@@ -700,7 +681,7 @@ def test_a_gpu_learns_in_bf16(compiled: bool, splits: Splits, tmp_path: Path) ->
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_run_on_a_gpu_that_was_stopped_goes_on(splits: Splits, tmp_path: Path) -> None:
-    settings = finetuning(mixup=0.4, ema_decay=0.5, accumulation_steps=2)
+    settings = finetuning(mixup=0.4, ema_decay=0.5)
     runtime = RUNTIME._replace(device="cuda")
     whole = run(classifier(), task_of(settings, splits), splits, tmp_path / "a", settings, runtime)
     stopped = Watched(task_of(settings, splits), 0, 7, terminate)

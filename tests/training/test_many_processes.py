@@ -34,8 +34,7 @@ STOPPED: dict[str, Any] = {
 LONG: dict[str, Any] = {"settings": STOPPED["settings"] | {"epochs": 12}, "pause": 0.2}
 JOBS: dict[str, dict[str, Any]] = {
     "even": {"settings": EXTRAS},
-    "uneven": {"sizes": {"train": 17, "val": 5, "test": 3}, "settings": {"batch_size": 6}},
-    "parts": {"sizes": {"train": 17, "val": 5}, "settings": EXTRAS | {"batch_size": 9, "accumulation_steps": 2}},
+    "uneven": {"sizes": {"train": 17, "val": 5, "test": 3}, "settings": EXTRAS | {"batch_size": 6}},
     "head": {"settings": {"trainable": "head"}},
     "grayscale": {"pretext": "grayscale", "settings": {"ema_decay": 0.5}},
     "all turns": {
@@ -52,7 +51,7 @@ PAIRS: dict[str, dict[str, Any]] = {
     "small split": {"sizes": {"train": 16, "val": 1, "test": 8}, "settings": {"epochs": 9}},
     "other model": {"names": {"1": "finetune-1"}, "labels": {"1": 5}, "goes_on": True},
 }
-SAME = ("even", "uneven", "parts", "head", "grayscale", "all turns", "undisturbed")
+SAME = ("even", "uneven", "head", "grayscale", "all turns", "undisturbed")
 
 
 def wait_for(condition: Callable[[], Any], process: "subprocess.Popen[bytes]", seconds: float = 90) -> None:
@@ -178,7 +177,7 @@ def test_a_launcher_that_is_told_to_stop_ends_with_the_sentence_and_the_run_goes
     job = accelerate.jobs["stopped"]
     scratch = Path(job["place"]) / "scratch"
     accelerate.told("even")
-    wait_for(lambda: list(scratch.glob("state-*")), accelerate.process)
+    wait_for(lambda: list(scratch.glob("checkpoint-*")), accelerate.process)
     accelerate.process.send_signal(signal.SIGTERM)
     assert accelerate.exit() != 0
     state = Store("finetune-0", Folder(scratch)).load()
@@ -204,15 +203,12 @@ def test_two_processes_give_what_one_gives(name: str, torchrun: Launch, tmp_path
         assert told["speed"]["processes"] == 2
     assert by_rank[0]["history"] == by_rank[1]["history"]
     assert by_rank[0]["digest"] == by_rank[1]["digest"]
-    parts = torchrun.jobs[name]["settings"].get("accumulation_steps", 1)
     both = [told["trained"] for told in by_rank]
     assert len(both[0]) == len(both[1]) == len(expected["trained"])
-    for first in range(0, len(both[0]), parts):
-        step = slice(first, first + parts)
-        shares = [[sample for part in trained[step] for sample in part] for trained in both]
-        assert all(shares)
-        assert abs(len(shares[0]) - len(shares[1])) <= 1
-        assert shares[0] + shares[1] == [sample for part in expected["trained"][step] for sample in part]
+    for first, second, whole in zip(*both, expected["trained"], strict=True):
+        assert first and second
+        assert abs(len(first) - len(second)) <= 1
+        assert first + second == whole
 
 
 def test_the_first_process_alone_writes(torchrun: Launch, tmp_path: Path) -> None:
@@ -222,8 +218,8 @@ def test_the_first_process_alone_writes(torchrun: Launch, tmp_path: Path) -> Non
     place = Path(torchrun.jobs["even"]["place"])
     assert sorted(curves_of(place / "curves")) == sorted(curves_of(tmp_path / "curves"))
     assert sorted(path.name for path in place.iterdir()) == ["curves", "scratch"]
-    states = [path.name[:19] for path in sorted((place / "scratch").iterdir())]
-    assert states == ["state-0002-00000000", "state-0003-00000000"]
+    states = [path.name[:24] for path in sorted((place / "scratch").iterdir())]
+    assert states == ["checkpoint-0002-00000000", "checkpoint-0003-00000000"]
     assert list((torchrun.folder / "cwd").iterdir()) == []
 
 

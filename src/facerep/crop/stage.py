@@ -18,7 +18,7 @@ from facerep.core.progress import progress_bar
 from facerep.crop.boxes import key_hash
 from facerep.crop.catalogue import FirstPass, first_pass, photographs
 from facerep.crop.cut import Face, Photograph
-from facerep.crop.parts import Cropped, Note, unfinished, unreadable_of
+from facerep.crop.parts import Cropped, Note, cropped_so_far, unreadable_of
 from facerep.crop.pool import Result, cut_all
 from facerep.faces.shards import ShardWriter
 from facerep.params import Crop
@@ -68,46 +68,48 @@ def crop(
     asked for and found no face anywhere, or boxes were asked for and fit no photograph.
     """
     limit = None if per_identity is None or settings.oversample is None else ceil(per_identity * settings.oversample)
-    with progress_bar() as bar, unfinished(settings, limit, archives) as state:
+    cropped = cropped_so_far(settings, limit, archives)
+    with progress_bar() as bar, cropped.held():
         first = first_pass(archives, limit, bar)
         if not first.photographs:
             raise FacerepError(
                 f"{', '.join(str(path) for path in archives) or 'data/raw'}: no photographs in identity folders "
                 "(such as train/<identity>/<photograph>.jpg); give other archives in download.archives."
             )
-        tally = _so_far(state, len(first.chosen))
+        tally = _so_far(cropped, len(first.chosen))
         _refuse_unreadable(settings, tally)
-        if not state.is_finished:
+        if not cropped.is_finished:
             if tally.taken:
                 print(f"crop: going on after {tally.taken} of {tally.total} photographs", file=sys.stderr)
             photos = photographs(archives, first.boxes, first.chosen, skip=tally.taken)
             with closing(cut_all(photos, settings, workers)) as results:
                 shown = bar.track(results, total=tally.total, completed=tally.taken, description="crop")
-                _fill_shards(shown, settings, state, tally)
+                _fill_shards(shown, settings, cropped, tally)
         _refuse_useless(settings, tally)
         with atomic_folder(out) as folder:
-            state.finish(folder)
-    return _metrics(first, state, tally)
+            cropped.copy_to(folder)
+        cropped.finish()
+    return _metrics(first, cropped, tally)
 
 
-def _so_far(state: Cropped, total: int) -> Tally:
+def _so_far(cropped: Cropped, total: int) -> Tally:
     """What the finished shards hold."""
     tally = Tally(total)
-    for row in state.rows():
+    for row in cropped.rows():
         tally.add(row)
-    for note in state.notes:
+    for note in cropped.notes:
         tally.taken = note.taken
         tally.searched += note.searched
         tally.unreadable += len(note.unreadable)
-    tally.first_unreadable = next(iter(unreadable_of(state.notes)), {})
+    tally.first_unreadable = next(iter(unreadable_of(cropped.notes)), {})
     return tally
 
 
-def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, state: Cropped, tally: Tally) -> None:
+def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, cropped: Cropped, tally: Tally) -> None:
     """Put the faces into shards as they come, and note each shard that is full."""
     rows: list[dict[str, Any]] = []
     note = Note(tally.taken, 0, [])
-    with closing(ShardWriter(state.folder, settings.shard_mb, shards=len(state.notes))) as writer:
+    with closing(ShardWriter(cropped.folder, settings.shard_mb, shards=len(cropped.notes))) as writer:
         for photo, result in results:
             note.taken += 1
             if isinstance(result, Face):
@@ -124,10 +126,10 @@ def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, s
                 tally.first_unreadable = tally.first_unreadable or note.unreadable[0]
                 _refuse_unreadable(settings, tally)
             if rows and not writer.is_open:
-                state.commit(rows, note)
+                cropped.commit(rows, note)
                 rows, note = [], Note(note.taken, 0, [])
         writer.close()
-        state.commit(rows, note)
+        cropped.commit(rows, note)
 
 
 def _row(photo: Photograph, face: Face, writer: ShardWriter) -> dict[str, Any]:
@@ -148,8 +150,8 @@ def _row(photo: Photograph, face: Face, writer: ShardWriter) -> dict[str, Any]:
     }
 
 
-def _metrics(first: FirstPass, state: Cropped, tally: Tally) -> dict[str, Any]:
-    unreadable = unreadable_of(state.notes)
+def _metrics(first: FirstPass, cropped: Cropped, tally: Tally) -> dict[str, Any]:
+    unreadable = unreadable_of(cropped.notes)
     return {
         "photographs": first.photographs,
         "not_needed": first.photographs - tally.total,
@@ -157,7 +159,7 @@ def _metrics(first: FirstPass, state: Cropped, tally: Tally) -> dict[str, Any]:
         "identities": len(tally.identities),
         "found": {how: tally.found[how] for how in ("box", "detector", "center")},
         "splits": dict(sorted(tally.splits.items())),
-        "shards": len(state.shards()),
+        "shards": len(cropped.shards()),
         "bytes": tally.bytes,
         "unreadable": {"count": len(unreadable), "names": unreadable},
         "passed_over": first.passed_over,

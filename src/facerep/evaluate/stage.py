@@ -18,7 +18,7 @@ from facerep.faces.transforms import normalize, to_float
 from facerep.nets.convnext import load_backbone, load_classifier
 from facerep.params import Params
 from facerep.pretrain.model import load_pretext_model
-from facerep.resume.checkpoints import discard_finished
+from facerep.resume.unfinished import discard_finished
 from facerep.training.runtime import Runtime, accelerator_for
 
 
@@ -39,7 +39,7 @@ def evaluate(params: Params, data: Path, pretrained: Path, finetuned: Path, metr
 
     Raises FacerepError when a model or the data are not there, or there are too few photographs to make a pair.
     """
-    discard_finished()
+    discard_finished("pretrain", "finetune")
     profile = params.active
     device = accelerator_for(Runtime.of(params)).device
     backbone = load_backbone(pretrained).to(device).eval()

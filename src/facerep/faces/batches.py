@@ -16,19 +16,17 @@ ORDER = 100  # the stream of facerep.faces.draws that shuffles an epoch
 
 
 class Share(NamedTuple):
-    """How the work is shared: every batch between `processes`, each one's part worked through in `parts`."""
+    """How the work is shared: every batch between `processes`."""
 
     processes: int = 1
     rank: int = 0
-    parts: int = 1
 
 
 class Part(NamedTuple):
-    """One part of a batch, on the device."""
+    """A process's part of a batch, on the device."""
 
     batch: Batch  # its `samples` stay on the CPU, where the draws are made
-    photographs: int  # in the whole batch: over all processes and parts
-    last: bool  # whether the whole batch has been seen with this one
+    photographs: int  # in the whole batch, over all processes
 
 
 class EpochBatches:
@@ -39,7 +37,7 @@ class EpochBatches:
 
     Args:
         rows: how many there are.
-        batch_size: over all processes and parts.
+        batch_size: over all processes.
         seed: None: in the order of the rows.
 
     Raises FacerepError when a batch is too small to be shared as `share` says. Of rows in order, the only batch may be
@@ -52,10 +50,10 @@ class EpochBatches:
         self.share = share
         self.seed = seed
         smallest = rows // self.steps if rows else 0
-        if (seed is not None or self.steps > 1) and smallest < share.processes * share.parts:
+        if (seed is not None or self.steps > 1) and smallest < share.processes:
             raise FacerepError(
                 f"batch_size = {batch_size}: a batch of {smallest} photographs cannot be shared by {share.processes} "
-                f"process(es) with accumulation_steps = {share.parts}; make the batches larger or the shares fewer."
+                "processes; make the batches larger or the processes fewer."
             )
 
     def order(self, epoch: int) -> np.ndarray:
@@ -64,12 +62,10 @@ class EpochBatches:
             return np.arange(self.rows)
         return Draws(self.seed, epoch).uniform(torch.arange(self.rows), ORDER).argsort(stable=True).numpy()
 
-    def parts(self, epoch: int, first_step: int = 0) -> Iterator[tuple[list[int], int, bool]]:
-        """The rows of each part of this process, as facerep.faces.batches.Part has them, from batch `first_step` on."""
+    def parts(self, epoch: int, first_step: int = 0) -> Iterator[tuple[list[int], int]]:
+        """This process's rows of each batch, and how many rows the whole batch has, from batch `first_step` on."""
         for batch in np.array_split(self.order(epoch), max(1, self.steps))[first_step:]:
-            mine = np.array_split(batch, self.share.processes)[self.share.rank]
-            for number, rows in enumerate(np.array_split(mine, self.share.parts), 1):
-                yield rows.tolist(), len(batch), number == self.share.parts
+            yield np.array_split(batch, self.share.processes)[self.share.rank].tolist(), len(batch)
 
 
 class Loader:
@@ -85,18 +81,18 @@ class Loader:
         self.ahead = device.type != "cpu" and not (there and pixels.kept is not None)
 
     def epoch(self, epoch: int = 0, first_step: int = 0) -> Iterator[Part]:
-        """The parts of an epoch; where the device works by itself, each is fetched while the one before is in use."""
-        parts = list(self.batches.parts(epoch, first_step))
-        rows: Sequence[Any] = [rows for rows, _, _ in parts if rows]
+        """An epoch's batches; where the device works by itself, each is fetched while the one before is in use."""
+        parts = [part for part in self.batches.parts(epoch, first_step) if part[0]]
+        rows: Sequence[Any] = [rows for rows, _ in parts]
         fetched: Iterator[Batch] = iter(
             DataLoader(self.pixels, batch_sampler=rows, collate_fn=_as_is, pin_memory=self.pinned)
         )
         if self.ahead:
             fetched = ahead(fetched)
-        for _, photographs, last in (part for part in parts if part[0]):
+        for _, photographs in parts:
             images, labels, samples = next(fetched)
             here = Batch(send(images, self.device), send(labels, self.device), samples)
-            yield Part(here, photographs, last)
+            yield Part(here, photographs)
 
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:

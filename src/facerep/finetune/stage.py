@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention as Output
 
+from facerep.core.dependencies import code_of
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic_folder, is_main_process, write_json
 from facerep.faces.draws import Draws, send
@@ -20,7 +21,8 @@ from facerep.finetune.mixup import MixedLabels, mix, mixed_accuracy, mixed_cross
 from facerep.nets.convnext import freeze, image_processor, new_classifier
 from facerep.params import Finetune as Settings
 from facerep.params import Params
-from facerep.resume.checkpoints import discard_finished, run_store
+from facerep.resume.checkpoints import run_store
+from facerep.resume.unfinished import discard_finished
 from facerep.training.history import report
 from facerep.training.loop import fit
 from facerep.training.runtime import Runtime, arithmetic
@@ -92,11 +94,11 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     run = arithmetic(Runtime.of(params))
     run |= {"model": profile.model.model_dump(), "finetune": settings.model_dump()}
     weights = sorted(p for p in pretrained.iterdir() if p.is_file())
-    store = run_store("finetune", run, [selection, *weights])
+    store = run_store("finetune", run, [selection, *weights], code_of("finetune"))
     with ExitStack() as stack:
         if is_main_process():
             stack.enter_context(store.held())
-            discard_finished(but=store.name)
+            discard_finished("pretrain", "finetune", but=store.name)
         task = IdentityTask(settings, splits["train"])
         result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "finetune")
         metrics = {"identities": len(names)}

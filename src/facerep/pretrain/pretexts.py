@@ -59,7 +59,7 @@ class SimCLR(Pretext):
     """Which of the other views in the batch shows the same photograph?
 
     The views are cropped, mirrored and jittered as `pretrain` says, and a fifth of them is grey. Every view is held
-    against all others of the same process and part: a batch that is accumulated or shared has fewer negatives.
+    against all others of the same process: a batch that is shared has fewer negatives.
     """
 
     name = "simclr"

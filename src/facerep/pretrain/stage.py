@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
+from facerep.core.dependencies import code_of
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic_folder, is_main_process, write_json
 from facerep.faces.draws import Draws
@@ -23,7 +24,8 @@ from facerep.pretrain.heads import Answer
 from facerep.pretrain.model import PretextModel, save_pretext_model
 from facerep.pretrain.pretext import Pretext, Truth
 from facerep.pretrain.pretexts import pretext_named
-from facerep.resume.checkpoints import discard_finished, run_store
+from facerep.resume.checkpoints import run_store
+from facerep.resume.unfinished import discard_finished
 from facerep.training.history import report
 from facerep.training.loop import fit
 from facerep.training.runtime import Runtime, arithmetic
@@ -86,10 +88,11 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
         if pretext.trains:
             size = profile.model.image_size
             splits = {s: FacePixels(data / "faces", part, size, settings.memory_mb) for s, part in rows.items()}
-            store = run_store("pretrain", _settings(params), [selection, *starting_files(profile.model)])
+            files = [selection, *starting_files(profile.model)]
+            store = run_store("pretrain", _settings(params), files, code_of("pretrain"))
             if is_main_process():
                 stack.enter_context(store.held())
-                discard_finished(but=store.name)
+                discard_finished("pretrain", "finetune", but=store.name)
             task = PretextTask(pretext, settings)
             result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "pretrain")
         if not is_main_process():

@@ -1,1 +1,1 @@
-"""What survives a kill: scratch folders, storage, checkpoints, stopping."""
+"""What survives a kill: scratch folders, storage, unfinished work, checkpoints, stopping."""

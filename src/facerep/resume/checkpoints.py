@@ -1,107 +1,48 @@
-"""The states of a training run: one file each, named by its position and by its content, the last two kept.
-
-They are no DVC output (DVC deletes outputs before it runs a stage) and lie under a hash of parameters, data and code: a
-run with anything changed starts afresh, the same run goes on, from an experiment's temporary copy too.
-
-A run that has ended is marked, and its states stay until a later stage finds the mark: while DVC hashes and keeps the
-outputs, a kill would lose the whole training otherwise.
-"""
+"""The checkpoints of a training run: one file each, named by its position and by its content, the last two kept."""
 
 import hashlib
-import json
-import os
 import pickle
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from filelock import FileLock, Timeout
 
-from facerep.core.errors import FacerepError
 from facerep.core.files import disk_full_named, sha256_of
 from facerep.resume.scratch import scratch_folder, scratch_url
 from facerep.resume.storage import Bucket, Folder
+from facerep.resume.unfinished import Unfinished, run_key, writable
 
-FINISHED = "finished"  # the mark of a run that has ended: an empty file
-_RUN = re.compile(r"(pretrain|finetune)-[0-9a-f]{16}")
-_NAME = re.compile(r"state-(\d+)-(\d+)-([0-9a-f]{16})\.pt")  # epoch, step, the start of the content's sha256
+_NAME = re.compile(r"checkpoint-(\d+)-(\d+)-([0-9a-f]{16})\.pt")  # epoch, step, the start of the content's sha256
 
 
-def run_store(stage: str, settings: dict[str, Any], data: list[Path]) -> "Store":
-    """The store of one run, called `<stage>-<hash>`; it lies where FACEREP_SCRATCH says (see facerep.resume.scratch).
+def run_store(stage: str, settings: dict[str, Any], data: Iterable[Path], code: Iterable[Path]) -> "Store":
+    """The store of the run with these settings, data files and code (see facerep.resume.unfinished.run_key).
 
-    The hash covers `settings` (plain JSON data), the bytes of the `data` files and of this package's code.
+    It lies where FACEREP_SCRATCH says (see facerep.resume.scratch).
     """
-    code = sorted(path for path in Path(__file__).parents[1].rglob("*") if path.suffix in (".py", ".c"))
-    parts = {"settings": settings, "files": [[path.name, sha256_of(path)] for path in (*data, *code)]}
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-    return _store(f"{stage}-{digest}")
-
-
-def _store(name: str) -> "Store":
+    name = run_key(stage, settings, data, code)
     folder, url = scratch_folder() / name, scratch_url()
     return Store(name, Folder(folder) if url is None else Bucket(url + name, folder))
 
 
-def discard_finished(but: str | None = None) -> None:
-    """Forget the runs on this machine that are marked as finished, except the one named `but` and those in use.
-
-    Called by whatever runs after them: DVC has their outputs by then. In a bucket they stay: it is there because a machine
-    may vanish, and with it all that DVC has.
-    """
-    if scratch_url() is not None:
-        return
-    for mark in sorted(scratch_folder().glob(f"*/{FINISHED}")):
-        store = _store(mark.parent.name)
-        if _RUN.fullmatch(store.name) and store.name != but:
-            with suppress(Timeout), FileLock(store.place.lock, timeout=0):
-                store.discard()
-
-
-class Store:
-    """The states of one run; `name` says which, `digest` is the hash in it."""
+class Store(Unfinished):
+    """The checkpoints of one run."""
 
     def __init__(self, name: str, place: Folder | Bucket) -> None:
-        self.name = name
-        self.digest = name.rpartition("-")[2]
-        self.place = place
+        super().__init__(name, place)
         self._damaged: set[str] = set()
 
     @property
     def is_remote(self) -> bool:
-        """Whether the states lie in a bucket."""
+        """Whether the checkpoints lie in a bucket."""
         return isinstance(self.place, Bucket)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Have the run to oneself: of two experiments that share a run, the second waits for the first.
-
-        The lock is a file of this machine: two machines that share a bucket are not held apart. Of many processes the
-        first has the lock; the others would not wait for it for long, so then a FacerepError is raised at once.
-        """
-        with _writable(self.place.lock.parent):
-            self.place.lock.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.place.lock)
-            try:
-                lock.acquire(timeout=1)
-            except Timeout:
-                if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-                    raise FacerepError(
-                        f"{self.name}: another process trains this very run; run the same command again when it has ended."
-                    ) from None
-                _to_stderr(f"{self.name}: another process trains this very run; waiting for it to end.")
-                lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
     def load(self, warn: Callable[[str], None] | None = None) -> dict[str, Any] | None:
-        """The newest state that is whole, its tensors on the CPU; None where there is none.
+        """The newest checkpoint that is whole, its tensors on the CPU; None where there is none.
 
         Each newer one that is damaged is told to `warn` (default: stderr) in a sentence. Raises FacerepError when a
         bucket does not answer.
@@ -120,17 +61,17 @@ class Store:
         return None
 
     def save(self, state: dict[str, Any], epoch: int, step: int) -> None:
-        """Keep `state` (tensors and plain data) as that of step `step` in epoch `epoch`, both from 0 and never falling.
+        """Keep `state` (tensors and plain data) as checkpoint of step `step` in epoch `epoch`, from 0 and never falling.
 
-        Then this one and the one before it are there, and no other. Raises FacerepError when the disk is full or a
-        bucket does not answer; what was there before stays whole.
+        Then this one and the one before it are there, and no other; the run no longer counts as ended. Raises
+        FacerepError when the disk is full or a bucket does not answer; what was there before stays whole.
         """
-        older = set(self.place.names())  # a bucket that does not answer says so before a large state is written
-        part = self.place.folder / ".state.part"
+        older = set(self.place.names())  # a bucket that does not answer says so before a large file is written
+        part = self.place.folder / ".checkpoint.part"
         try:
-            with _writable(part.parent), disk_full_named(part.parent):
+            with writable(part.parent), disk_full_named(part.parent):
                 part.parent.mkdir(parents=True, exist_ok=True)
-                name = f"state-{epoch:04d}-{step:08d}-{_write(state, part)[:16]}.pt"
+                name = f"checkpoint-{epoch:04d}-{step:08d}-{_write(state, part)[:16]}.pt"
                 self.place.put(part, name)
         finally:
             with suppress(OSError):
@@ -139,24 +80,9 @@ class Store:
         before = sorted(others, key=_position)[-1:]
         self.place.delete(older - {name, *before})
 
-    def finish(self) -> None:
-        """Mark the run as one that has ended, so that `discard_finished` takes it away one day.
-
-        Where that fails it stays until somebody else takes it away; the run's results are good all the same.
-        """
-        part = self.place.folder / f".{FINISHED}.part"
-        with suppress(FacerepError), _writable(part.parent), disk_full_named(part.parent):
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.touch()
-            self.place.put(part, FINISHED)
-
-    def discard(self) -> None:
-        """Forget all states."""
-        self.place.clear()
-
 
 class _DamagedError(Exception):
-    """A state that cannot be used, and why."""
+    """A checkpoint that cannot be used, and why."""
 
 
 def _position(name: str) -> tuple[int, int]:
@@ -165,7 +91,7 @@ def _position(name: str) -> tuple[int, int]:
 
 
 def _write(state: dict[str, Any], path: Path) -> str:
-    """Write a state; the sha256 of its bytes, taken on the way: they may fill half of the memory."""
+    """Write a checkpoint; the sha256 of its bytes, taken on the way: they may fill half of the memory."""
     with path.open("wb") as file:
         hashing = _Hashing(file)
         try:
@@ -196,18 +122,6 @@ class _Hashing:
 
     def flush(self) -> None:
         self.file.flush()
-
-
-@contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """Turn what the system says of a folder (read-only, not ours, a file) into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise FacerepError(
-            f"{folder}: cannot be written ({error.strerror}); name another folder in the environment variable "
-            "FACEREP_SCRATCH."
-        ) from error
 
 
 def _to_stderr(text: str) -> None:

@@ -1,6 +1,5 @@
 """Where unfinished work waits for the next run: a folder that is no DVC output, and git and DVC ignore."""
 
-import hashlib
 import os
 from pathlib import Path
 from urllib.parse import unquote
@@ -28,11 +27,3 @@ def scratch_url() -> str | None:
     if "://" not in value or value.startswith("file://"):
         return None
     return value if value.endswith("/") else value + "/"
-
-
-def code_digest() -> str:
-    """sha256, hex, of the names and bytes of this package's code: what unfinished work was done by."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in Path(__file__).parents[1].rglob("*") if path.suffix in (".py", ".c")):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
-    return digest.hexdigest()

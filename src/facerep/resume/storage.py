@@ -133,6 +133,6 @@ class Bucket:
             raise
         except Exception as error:
             raise FacerepError(
-                f"{self.url}: the states of training cannot be kept there: {why(error)}; check bucket, credentials and "
+                f"{self.url}: the checkpoints cannot be kept there: {why(error)}; check bucket, credentials and "
                 "network, or name a folder in the environment variable FACEREP_SCRATCH."
             ) from error

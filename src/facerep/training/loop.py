@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,12 +124,7 @@ class _Run:
             split: Loader(pixels, EpochBatches(len(pixels), settings.batch_size, whole), device)
             for split, pixels in splits.items()
         }
-        batches = EpochBatches(
-            len(splits["train"]),
-            settings.batch_size,
-            whole._replace(parts=settings.accumulation_steps),
-            runtime.seed,
-        )
+        batches = EpochBatches(len(splits["train"]), settings.batch_size, whole, runtime.seed)
         self.loaders["train"] = Loader(splits["train"], batches, device)
         self.steps, self.rows = batches.steps, batches.rows
         self.stop = StopRequest()
@@ -146,15 +141,12 @@ class _Run:
         draws = Draws(self.runtime.seed, self.epoch, self.accelerator.device)
         self.network.train()
         start = time.perf_counter()
-        for batch, photographs, last in self.loaders["train"].epoch(self.epoch, self.step):
-            with nullcontext() if last else self.accelerator.no_sync(self.network):
-                losses, scores = self._losses(batch, draws, train=True)
-                views = len(losses) // len(batch.samples)
-                # many processes take the mean of their gradients: this makes it that of the whole batch
-                (losses.sum() * (self.accelerator.num_processes / (views * photographs))).backward()
+        for batch, photographs in self.loaders["train"].epoch(self.epoch, self.step):
+            losses, scores = self._losses(batch, draws, train=True)
+            views = len(losses) // len(batch.samples)
+            # many processes take the mean of their gradients: this makes it that of the whole batch
+            (losses.sum() * (self.accelerator.num_processes / (views * photographs))).backward()
             self.means.add(losses, scores)
-            if not last:
-                continue
             self._update()
             self.step += 1
             self.photographs += photographs
@@ -220,7 +212,7 @@ class _Run:
 
     def _factor(self) -> float:
         step = self.epoch * self.steps + self.step
-        return learning_rate_factor(self.settings, step, self.steps, self.history_of_val(), self.task.largest)
+        return learning_rate_factor(self.settings, step, self.steps)
 
     @torch.no_grad()
     def _score(self, split: str) -> dict[str, float]:
