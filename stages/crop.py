@@ -10,6 +10,6 @@ if __name__ == "__main__":
     run(
         "crop",
         lambda params: crop(
-            params.active.crop, raw_files(Path("data/raw")), Path("data/faces"), params.active.select.per_identity
+            params.crop, raw_files(Path("data/raw")), Path("data/faces"), params.select.per_identity
         ),
     )

@@ -6,4 +6,4 @@ from facerep.download.stage import download
 from stages import run
 
 if __name__ == "__main__":
-    run("download", lambda params: download(params.active.download, Path("data/raw")))
+    run("download", lambda params: download(params.download, Path("data/raw")))

@@ -13,10 +13,10 @@ FACES, DROPPED = Path("data/faces"), Path("data/dropped.parquet")
 
 
 def stage(params: Params) -> dict[str, Any]:
-    """Choose, and show what the rules of quality dropped."""
+    """Choose, and show what the rules dropped."""
     discard_finished("crop")  # DVC has the faces by now
     index = FACES / "index.parquet"
-    metrics = select(params.active.select, params.seed, index, Path("data/selection.parquet"), DROPPED)
+    metrics = select(params.select, params.seed, index, Path("data/selection.parquet"), DROPPED)
     draw_sheets(DROPPED, FACES, Path("metrics/select"))
     return metrics
 

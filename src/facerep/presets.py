@@ -1,4 +1,4 @@
-"""presets/*.yaml: what each data set wants different. A preset's values are written into params.yaml, or given as `-S` flags."""
+"""presets/*.yaml: what each data set wants different, to be written into params.yaml or given as `-S` flags."""
 
 import io
 import re
@@ -28,7 +28,7 @@ def preset_names(folder: Path = PRESETS) -> dict[str, str]:
 
 
 def load_preset(name: str, folder: Path = PRESETS) -> dict[str, Any]:
-    """The values of a preset, by key: `{"crop.size": 64}`. Raises FacerepError for an unknown name, naming those there are."""
+    """The values of a preset, by key: `{"crop.size": 64}`. Raises FacerepError for an unknown name."""
     if name not in preset_names(folder):
         raise FacerepError(f"no such preset: {name}; one of {', '.join(preset_names(folder))}.")
     return dict(flat(load_yaml(folder / f"{name}.yaml", "run from the repository's root")))

@@ -76,6 +76,12 @@ def write_json(path: str | Path, value: Any) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def write_json_line(path: str | Path, value: Any) -> None:
+    """As write_json, on one line: for long lists."""
+    with atomic(path) as part:
+        part.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def sha256_of(path: str | Path) -> str:
     """Hex sha256 of a file's bytes."""
     with Path(path).open("rb") as file:

@@ -1,5 +1,6 @@
-"""What `evaluate` measures: the numbers of metrics/evaluate.json, and the table of answers that studies compare."""
+"""What `probe` and `evaluate` measure: the numbers of their metrics, and which test photographs are answered rightly."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,11 @@ from facerep.evaluate.probes import bootstrap_interval, knn_answers, probe_answe
 from facerep.evaluate.verification import Roc, verification, verification_bootstrap
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels
-from facerep.params import Evaluate as Settings
+from facerep.params import Probe
 
 BATCH = 256  # of inference; no result depends on it
+NEIGHBOURS = 5  # that vote for a photograph's identity
+RESAMPLES = 500  # of the test photographs, for verification's intervals
 
 
 class Split(NamedTuple):
@@ -24,57 +27,43 @@ class Split(NamedTuple):
     labels: np.ndarray  # int64 N
 
 
-class Scores(NamedTuple):
-    """What `evaluate` found."""
-
-    results: dict[str, Any]  # metrics/evaluate.json
-    roc: Roc
-    answers: dict[str, Any]  # metrics/answers.json, of lists alone:
-    # `photographs`: of each test photograph key, identity and, for each way of answering, 1 where it was right, else 0
-    # `verification`: auc and eer of each bootstrap sample of them, or null
-
-
 class Frozen(NamedTuple):
     """What the features of a frozen backbone are good for."""
 
-    results: dict[str, Any]  # `probe`, `knn` and `verification` of metrics/evaluate.json
+    results: dict[str, Any]  # metrics/probe.json
     right: dict[str, np.ndarray]  # which test photographs each way of answering gets right, bool N
     roc: Roc
 
 
-def score(settings: Settings, seed: int, splits: dict[str, Split], logits: np.ndarray) -> Scores:
-    """Judge the fine-tuned network by its `logits` on test (float32 N×C), and the features of train, val and test."""
-    frozen, test = score_frozen(settings, seed, splits), splits["test"]
-    finetuned = logits.argmax(1) == test.labels
-    results = {
+def score_finetuned(logits: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+    """metrics/evaluate.json, of a classifier's `logits` on test (float32 N×C)."""
+    right = logits.argmax(1) == labels
+    return {
         "test": {
-            "accuracy": float(finetuned.mean()),
-            "top5": top_k_accuracy(logits, test.labels, 5),
-            "accuracy_ci95": list(bootstrap_interval(finetuned, settings.bootstrap, seed)),
-            "photographs": len(test.labels),
-        },
-        **frozen.results,
+            "accuracy": float(right.mean()),
+            "top5": top_k_accuracy(logits, labels, 5),
+            "accuracy_ci95": list(bootstrap_interval(right, resamples, seed)),
+            "photographs": len(labels),
+        }
     }
+
+
+def score_verification(test: Split, max_impostors: int, seed: int) -> dict[str, list[float | None]]:
+    """AUC and EER of each bootstrap sample of the test photographs; None where a sample has no pair of a kind."""
     areas, errors = verification_bootstrap(
-        test.features,
-        test.labels,
-        max_impostors=settings.verification_pairs,
-        resamples=settings.verification_bootstrap,
-        seed=seed,
+        test.features, test.labels, max_impostors=max_impostors, resamples=RESAMPLES, seed=seed
     )
-    right = {"finetuned": finetuned, **frozen.right}
-    answers = {
-        "photographs": {
-            "key": test.keys,
-            "identity": test.names,
-            **{way: r.astype(int).tolist() for way, r in right.items()},
-        },
-        "verification": {name: _listed(values) for name, values in (("auc", areas), ("eer", errors))},
-    }
-    return Scores(results, frozen.roc, answers)
+    return {"auc": _listed(areas), "eer": _listed(errors)}
 
 
-def score_frozen(settings: Settings, seed: int, splits: dict[str, Split]) -> Frozen:
+def answers_of(
+    keys: Sequence[str], identities: Sequence[str], right: dict[str, np.ndarray]
+) -> dict[str, list[Any]]:
+    """Key and identity of each test photograph and, for each way of answering, 1 where it is right, else 0."""
+    return {"key": list(keys), "identity": list(identities), **{way: r.astype(int).tolist() for way, r in right.items()}}
+
+
+def score_frozen(settings: Probe, seed: int, splits: dict[str, Split]) -> Frozen:
     """Linear probe and nearest neighbours, with all labels and with few, and verification, by features alone."""
     train, val, test = splits["train"], splits["val"], splits["test"]
 
@@ -85,13 +74,13 @@ def score_frozen(settings: Settings, seed: int, splits: dict[str, Split]) -> Fro
 
     def nearest(rows: np.ndarray) -> np.ndarray:
         return knn_answers(
-            train.features[rows], train.labels[rows], test.features, test.labels, settings.knn_neighbours
+            train.features[rows], train.labels[rows], test.features, test.labels, NEIGHBOURS
         )
 
     every = np.arange(len(train.labels))
     right = {"probe": probe(every), "knn": nearest(every)}
-    most = int(np.bincount(train.labels).min())  # n labels an identity means n of every identity
-    budgets = [n for n in settings.probe_labels if n <= most]
+    most = int(np.bincount(train.labels).min())  # n labels per identity means n of every identity
+    budgets = [n for n in settings.labels if n <= most]
     for n in budgets:
         rows = few_labels(train.keys, train.names, n, seed)
         right |= {f"probe_{n}": probe(rows), f"knn_{n}": nearest(rows)}

@@ -78,7 +78,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
 
     Raises FacerepError for what facerep.nets.convnext.new_classifier and facerep.training.loop.fit refuse.
     """
-    profile, settings = params.active, params.active.finetune
+    settings = params.finetune
     selection = data / "selection.parquet"
     tables = {role: read_selection(selection, role) for role in ("train", "val", "test")}
     if settings.labels_per_identity is not None:
@@ -86,13 +86,13 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     pairs = zip(tables["train"]["label"].to_pylist(), tables["train"]["identity"].to_pylist(), strict=True)
     names = [name for _, name in sorted(set(pairs))]
     splits = {
-        role: FacePixels(data / "faces", rows, profile.model.image_size, settings.memory_mb)
+        role: FacePixels(data / "faces", rows, params.model.image_size, params.memory_mb)
         for role, rows in tables.items()
     }
     model = new_classifier(pretrained, names, params.seed, settings.drop_path)
     freeze(model, settings.trainable)
     run = arithmetic(Runtime.of(params))
-    run |= {"model": profile.model.model_dump(), "finetune": settings.model_dump()}
+    run |= {"model": params.model.model_dump(), "finetune": settings.model_dump()}
     weights = sorted(p for p in pretrained.iterdir() if p.is_file())
     store = run_store("finetune", run, [selection, *weights], code_of("finetune"))
     with ExitStack() as stack:
@@ -108,7 +108,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
         write_json(speed, result.speed)
         with atomic_folder(out) as part:
             model.save_pretrained(part)
-            image_processor(profile.model.image_size).save_pretrained(part)
+            image_processor(params.model.image_size).save_pretrained(part)
         store.finish()
     return metrics
 

@@ -74,21 +74,21 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
 
     Raises FacerepError for what facerep.nets.convnext.build_backbone and facerep.training.loop.fit refuse.
     """
-    profile, settings = params.active, params.active.pretrain
+    settings = params.pretrain
     pretext = pretext_named(params.pretext, settings)
     selection = data / "selection.parquet"
     rows = _rows(pretext, selection, settings, params.seed) if pretext.trains else {}
     identities = max(rows["train"]["label"].to_pylist()) + 1 if pretext.asks_names else 0
-    backbone = build_backbone(profile.model, params.seed, settings.drop_path)
+    backbone = build_backbone(params.model, params.seed, settings.drop_path)
     model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1], identities))
     metrics: dict[str, Any] = {"pretext": pretext.name, "parameters": sum(p.numel() for p in backbone.parameters())}
     metrics |= {"variant": pretext.asked} if pretext.trains else {}
     with ExitStack() as stack:
         store, result, splits = None, None, {}
         if pretext.trains:
-            size = profile.model.image_size
-            splits = {s: FacePixels(data / "faces", part, size, settings.memory_mb) for s, part in rows.items()}
-            files = [selection, *starting_files(profile.model)]
+            size = params.model.image_size
+            splits = {s: FacePixels(data / "faces", part, size, params.memory_mb) for s, part in rows.items()}
+            files = [selection, *starting_files(params.model)]
             store = run_store("pretrain", _settings(params), files, code_of("pretrain"))
             if is_main_process():
                 stack.enter_context(store.held())
@@ -101,7 +101,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
         write_json(speed, result.speed if result is not None else {"images_per_s": None})
         with atomic_folder(out) as part:
             save_pretext_model(model, pretext, part)
-            image_processor(profile.model.image_size).save_pretrained(part)
+            image_processor(params.model.image_size).save_pretrained(part)
         if store is not None:
             store.finish()
     return metrics
@@ -110,7 +110,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
 def _settings(params: Params) -> dict[str, Any]:
     """What the weights depend on besides data and code, as plain data."""
     run = {"pretext": params.pretext, **arithmetic(Runtime.of(params))}
-    return run | {"model": params.active.model.model_dump(), "pretrain": params.active.pretrain.model_dump()}
+    return run | {"model": params.model.model_dump(), "pretrain": params.pretrain.model_dump()}
 
 
 def _rows(pretext: Pretext, selection: Path, settings: Settings, seed: int) -> dict[str, pa.Table]:

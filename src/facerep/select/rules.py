@@ -1,8 +1,5 @@
 """Which faces are not worth using, by rules that are parameters of `select`: each victim with the rule and what it measured.
 
-- too_small: fewer pixels across in its photograph than `min_side`;
-- too_blurred: less sharp than `min_sharpness`, the variance of the Laplacian of the stored face;
-- no_face: the detector found none and the centre was cut, where `require_face` asks for one;
 - duplicates_across_identities: the same photograph under two labelled identities, within `shared_photograph_bits` of
   their perceptual hashes. Nobody can say whose it is: all of them go;
 - duplicates_unlabelled: such a photograph among the unlabelled ones, which stays where its label is known, or once;
@@ -23,9 +20,6 @@ from facerep.params import Select
 from facerep.select.duplicates import near_duplicate_groups
 
 RULES = (
-    "too_small",
-    "too_blurred",
-    "no_face",
     "duplicates_across_identities",
     "duplicates_unlabelled",
     "duplicates_within_identity",
@@ -33,11 +27,11 @@ RULES = (
 
 
 class Victims(NamedTuple):
-    """Rows of the index that a rule drops; each with what was measured, and its twin's row (-1: the rule has none)."""
+    """Rows of the index that a rule drops; each with what was measured, and its twin's row."""
 
     rule: str
     rows: np.ndarray  # int64 N, rising
-    values: np.ndarray  # float64 N: pixels, sharpness, or bits between the two
+    values: np.ndarray  # float64 N: in how many bits the two hashes differ
     twins: np.ndarray  # int64 N
 
 
@@ -55,15 +49,6 @@ def find_victims(table: pa.Table, order: np.ndarray, settings: Select) -> list[V
         victims.append(Victims(rule, rows, values, twins))
         left[rows] = False
 
-    side, sharpness = (table[name].to_numpy().astype(np.float64) for name in ("side", "sharpness"))
-    is_center = pc.equal(table["found"], "center").to_numpy()
-    for rule, values, worse in (
-        ("too_small", side, side < settings.min_side),
-        ("too_blurred", sharpness, sharpness < settings.min_sharpness),
-        ("no_face", np.zeros(len(left)), is_center & settings.require_face),
-    ):
-        rows = np.flatnonzero(worse & left)
-        drop(rule, rows, values[rows], np.full(len(rows), -1))
     copies = _Copies(table, order)
     for rule, (rows, twins) in copies.shared(left, settings.shared_photograph_bits).items():
         drop(rule, rows, copies.bits_between(rows, twins), twins)
@@ -130,13 +115,13 @@ def _hashes(table: pa.Table) -> np.ndarray:
 
 
 def write_victims(table: pa.Table, victims: list[Victims], out: Path) -> None:
-    """dropped.parquet: key, identity, rule, value, twin (a key or null), and where the face lies; by rule and key."""
+    """dropped.parquet: key, identity, rule, value, twin (a key), and where the face lies; by rule and key."""
     rows = np.concatenate([v.rows for v in victims])
     twins = np.concatenate([v.twins for v in victims])
     keys = table["key"].combine_chunks()
     picked = table.select(["key", "identity", "shard", "offset", "length"]).take(pa.array(rows))
     picked = picked.append_column("rule", pa.array([v.rule for v in victims for _ in v.rows], pa.string()))
     picked = picked.append_column("value", pa.array(np.concatenate([v.values for v in victims])))
-    picked = picked.append_column("twin", keys.take(pa.array(twins, mask=twins < 0)))
+    picked = picked.append_column("twin", keys.take(pa.array(twins)))
     with atomic(out) as part:
         pq.write_table(picked.sort_by([("rule", "ascending"), ("key", "ascending")]), part, compression="zstd")

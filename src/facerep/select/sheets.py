@@ -15,20 +15,12 @@ from facerep.select.rules import RULES
 
 SHOWN = 24  # victims on a sheet
 COLUMNS, SIDE, TEXT = 6, 112, 30  # cells a row; pixels of a face; pixels of the text below it
-WHAT = {
-    "too_small": "{:.0f} px",
-    "too_blurred": "sharpness {:.0f}",
-    "no_face": "",
-    "duplicates_across_identities": "{:.0f} bits",
-    "duplicates_unlabelled": "{:.0f} bits",
-    "duplicates_within_identity": "{:.0f} bits",
-}
 
 
 def draw_sheets(dropped: Path, faces: Path, out: Path) -> None:
     """Write `out`/<rule>.png for every one of RULES, of up to SHOWN victims each, chosen by stable hash.
 
-    Of a duplicate its twin stands beside it. A rule that drops nobody has a sheet that says so. Same rows, same bytes.
+    Its twin stands beside each. A rule that drops nobody has a sheet that says so. Same rows, same bytes.
 
     Args:
         dropped: dropped.parquet.
@@ -41,7 +33,7 @@ def draw_sheets(dropped: Path, faces: Path, out: Path) -> None:
         rows = victims.filter(pc.equal(victims["rule"], rule)).to_pylist()
         order = stable_order([row["key"] for row in rows], 0) if rows else ()
         shown = [rows[i] for i in order[:SHOWN]]
-        sheet = _sheet(rule, len(rows), [_cell(row, twins.get(row["twin"]), reader) for row in shown])
+        sheet = _sheet(rule, len(rows), [_cell(row, twins[row["twin"]], reader) for row in shown])
         with atomic(out / f"{rule}.png") as part:
             sheet.save(part, "PNG")
 
@@ -55,9 +47,9 @@ def _twins(victims: pa.Table, index: Path) -> dict[str, dict]:
     return {row["key"]: row for row in table.filter(pc.is_in(table["key"], keys)).to_pylist()}
 
 
-def _cell(row: dict, twin: dict | None, reader: ShardReader) -> Image.Image:
+def _cell(row: dict, twin: dict, reader: ShardReader) -> Image.Image:
     """A victim, and its twin at its right; below them whose face it is and what was measured."""
-    pictured = [row] if twin is None else [row, twin]
+    pictured = [row, twin]
     cell = Image.new("RGB", (len(pictured) * SIDE, SIDE + TEXT), "white")
     for place, one in enumerate(pictured):
         face = Image.open(io.BytesIO(reader.read(one["shard"], one["offset"], one["length"])))
@@ -66,7 +58,7 @@ def _cell(row: dict, twin: dict | None, reader: ShardReader) -> Image.Image:
     draw = ImageDraw.Draw(cell)
     for place, line in enumerate(lines):
         draw.text((place * SIDE + 2, SIDE), _fitting(line, draw), "#222222", font=_font())
-    draw.text((2, SIDE + 13), WHAT[row["rule"]].format(row["value"]), "#6B6B6B", font=_font())
+    draw.text((2, SIDE + 13), f"{row['value']:.0f} bits", "#6B6B6B", font=_font())
     return cell
 
 

@@ -1,9 +1,8 @@
 """select: which photographs are used, and for what.
 
 Every choice follows a stable hash of seed and key, never the order of a listing, and is a prefix of a longer choice:
-what fewer photographs an identity, fewer labels or a smaller fraction select is a subset of what more would. Fewer labels
-or a smaller fraction leave val and test as they are. Fewer labels are taken by `finetune` and `evaluate`, so that one
-pretrained model serves all of them.
+what fewer photographs per identity select is a subset of what more would. Fewer labels are taken by `finetune` and
+`probe`, so that one pretrained model serves all label budgets.
 """
 
 from collections import Counter
@@ -66,8 +65,7 @@ def select(
         chosen["pretrain"] += rows[: settings.per_identity]
     for rows in _by_identity(order[keep[order]], identity, side == LABELLED):
         dropped["over_per_identity"] += max(0, len(rows) - settings.per_identity)
-        _split_labelled(settings, names[identity[rows[0]]], rows[: settings.per_identity], chosen, dropped)
-    _use_part(settings, order, chosen, dropped)
+        _split_labelled(settings, names[identity[rows[0]]], rows[: settings.per_identity], chosen)
 
     label_of = {name: n for n, name in enumerate(sorted(names[code] for code in np.flatnonzero(labelled)))}
     if dropped_out is not None:
@@ -141,9 +139,7 @@ def _sides(
     return np.where(in_test, np.where(of_task, LABELLED, UNDER_MIN_LABELLED), elsewhere)
 
 
-def _split_labelled(
-    settings: params.Select, identity: str, rows: list[int], chosen: dict[str, list[int]], dropped: Counter[str]
-) -> None:
+def _split_labelled(settings: params.Select, identity: str, rows: list[int], chosen: dict[str, list[int]]) -> None:
     """Test first, then val, then train, so that test and val stay the same whatever the labels and fractions used."""
     n_test = max(1, round(len(rows) * settings.test_fraction))
     n_val = max(1, round(len(rows) * settings.val_fraction))
@@ -154,21 +150,9 @@ def _split_labelled(
             f"{settings.test_fraction:g} and val_fraction = {settings.val_fraction:g} with one left to train on; "
             "raise min_labelled or per_identity."
         )
-    used = train[: max(1, int(np.ceil(len(train) * settings.use_fraction.labelled - 1e-9)))]
-    dropped["labels_not_used"] += len(train) - len(used)
     chosen["test"] += rows[:n_test]
     chosen["val"] += rows[n_test : n_test + n_val]
-    chosen["train"] += used
-
-
-def _use_part(settings: params.Select, order: np.ndarray, chosen: dict[str, list[int]], dropped: Counter[str]) -> None:
-    """Keep the first `use_fraction.pretrain` of the pretraining photographs in stable order."""
-    wanted = np.zeros(len(order), bool)
-    wanted[chosen["pretrain"]] = True
-    in_order = order[wanted[order]].tolist()
-    used = in_order[: int(np.ceil(len(in_order) * settings.use_fraction.pretrain - 1e-9))]
-    dropped["pretrain_not_used"] += len(in_order) - len(used)
-    chosen["pretrain"] = used
+    chosen["train"] += train
 
 
 def _write(table: pa.Table, chosen: dict[str, list[int]], labels: np.ndarray, out: Path) -> None:
@@ -190,14 +174,7 @@ def _counts(
     label_of: dict[str, int],
     dropped: Counter[str],
 ) -> dict[str, Any]:
-    reasons = (
-        *RULES,
-        "identity_in_both_splits",
-        "under_min_labelled",
-        "over_per_identity",
-        "pretrain_not_used",
-        "labels_not_used",
-    )
+    reasons = (*RULES, "identity_in_both_splits", "under_min_labelled", "over_per_identity")
     roles = {
         role: {"photographs": len(rows), "identities": len(np.unique(identity[rows]))} for role, rows in chosen.items()
     }

@@ -1,16 +1,15 @@
 """A study: one YAML file that says what is compared, checked before any work starts."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facerep.core.errors import FacerepError
-from facerep.params import Params, Profile, Strict, load_yaml, sentence
+from facerep.params import Strict, load_yaml, sentence
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
-Setting = dict[str, Any]  # a key of params.yaml, a profile's without the profile's name, and its value
+Setting = dict[str, Any]  # keys of params.yaml, such as finetune.epochs, and their values
 Labels = Annotated[int, Field(ge=1)]
 N = TypeVar("N", int, int | float)
 
@@ -48,7 +47,7 @@ class Study(Strict):
 
     name: Name
     title: Annotated[str, Field(min_length=1)]
-    profile: str
+    preset: str  # of presets/: where everything that the study does not name comes from
     baseline: Name
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     budgets: Annotated[dict[Labels, Setting], Field(min_length=1)]  # labels an identity, and what goes with them
@@ -60,9 +59,6 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _it_fits_together(self) -> "Study":
-        if self.profile not in Params.model_fields or Params.model_fields[self.profile].annotation is not Profile:
-            profiles = ", ".join(name for name, field in Params.model_fields.items() if field.annotation is Profile)
-            raise ValueError(f"profile {self.profile!r}: no such block in params.yaml; one of {profiles}")
         if self.baseline not in self.variants:
             raise ValueError(f"baseline {self.baseline!r}: none of the variants {', '.join(self.variants)}")
         for name, variant in self.variants.items():
@@ -97,9 +93,3 @@ def load_study(path: str | Path) -> Study:
         return Study.model_validate(raw)
     except ValidationError as error:
         raise FacerepError(f"{path}: {sentence(error, Study)}") from None
-
-
-def key_in_params(key: str, profile: str) -> str:
-    """`finetune.epochs` is a key of the profile's block; `threads` stands at the top of params.yaml."""
-    first = re.split(r"[.\[]", key, maxsplit=1)[0]
-    return f"{profile}.{key}" if first in Profile.model_fields else key

@@ -132,7 +132,7 @@ def _write_galleries(study: Study, records: list[Record], folder: Path) -> None:
     for record in records:
         if record.run.seed == min(study.seeds) and record.run.labels == max(study.budgets):
             for name in GALLERIES:
-                picture = record.files.get(f"metrics/evaluate/{name}.png")
+                picture = record.files.get(f"metrics/probe/{name}.png")
                 if picture is not None:
                     with atomic(folder / record.run.variant / f"{name}.png") as part:
                         part.write_bytes(picture)

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from facerep.core.files import atomic, write_json
 from facerep.faces.pixels import FacePixels
 
-History = list[dict[str, float]]  # a row an epoch: `epoch` (from 1), `learning_rate`, `<split>/<measure>`
+# a row for each epoch: `epoch` (from 1), `learning_rate`, `<split>/<measure>`; when training has ended, `kept` = 1 in one
+History = list[dict[str, float]]
 
 
 class Fit(NamedTuple):
@@ -51,11 +52,13 @@ def _measures(row: dict[str, float], split: str) -> dict[str, float]:
 def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path) -> dict[str, Any]:
     """What a training stage tells of its run: the measures of the epoch that was kept, a split each, for its metrics.
 
-    Writes the curves (an empty curves.json when nothing was trained) into `folder`.
+    Writes the curves into `folder`, the kept epoch marked; an empty curves.json when nothing was trained.
     """
-    write_curves(result.history if result is not None else [], folder)
     if result is None:
+        write_curves([], folder)
         return {"epochs": 0}
+    rows = [row | {"kept": 1.0} if row["epoch"] == result.best_epoch else row for row in result.history]
+    write_curves(rows, folder)
     kept = result.history[result.best_epoch - 1]
     metrics: dict[str, Any] = {"epochs": len(result.history), "best_epoch": result.best_epoch}
     for split, pixels in splits.items():

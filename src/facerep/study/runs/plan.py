@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +11,11 @@ from pydantic import ValidationError
 from facerep.core.errors import FacerepError
 from facerep.params import Params, load_yaml, sentence
 from facerep.pretrain.pretexts import pretext_named
-from facerep.study.config import Setting, Study, key_in_params
+from facerep.presets import changes, override, put
+from facerep.study.config import Setting, Study
 
 # No result depends on these: they are left out of a run's name.
 _INDIFFERENT = ("launcher", "save_every_s")
-_WORD = re.compile(r"[A-Za-z_][\w.-]*")  # what Hydra takes for a text without quotes …
-_NO_WORDS = ("true", "false", "null", "nan", "inf", "infinity")  # … but for these
 
 
 class Run(NamedTuple):
@@ -27,12 +25,12 @@ class Run(NamedTuple):
     labels: int
     seed: int
     name: str  # the study, the variant, labels and seed, and the start of a hash of all the parameters
-    settings: dict[str, Any]  # full keys of params.yaml
+    settings: dict[str, Any]  # keys of params.yaml
 
     @property
     def arguments(self) -> list[str]:
         """What `dvc exp run` is given."""
-        changes = (f"{key}={_override(value)}" for key, value in self.settings.items())
+        changes = (f"{key}={override(value)}" for key, value in self.settings.items())
         return ["--name", self.name, *(part for change in changes for part in ("-S", change))]
 
     @property
@@ -42,21 +40,22 @@ class Run(NamedTuple):
 
 
 class Planner:
-    """The runs of a study on top of the params.yaml that is there. Raises FacerepError for what that refuses."""
+    """The runs of a study: its preset and its own settings, on top of params.yaml. Raises FacerepError for what is refused."""
 
     def __init__(self, study: Study, params: Path = Path("params.yaml")) -> None:
         self.study = study
         self.base = load_yaml(params, "run from the repository's root")
+        self.preset = changes(study.preset, params)
         for variant in study.variants.values():
             pretext_named(variant.pretext)
 
     def run(self, variant: str, labels: int, seed: int, tuned: Setting) -> Run:
         """One run; `tuned` has the last word."""
         study, about = self.study, self.study.variants[variant]
-        settings: dict[str, Any] = {"profile": study.profile, "pretext": about.pretext, "seed": seed}
-        budget = {"finetune.labels_per_identity": labels, "evaluate.probe_labels": sorted(study.budgets)}
+        settings: dict[str, Any] = {**self.preset, "pretext": about.pretext, "seed": seed}
+        budget = {"finetune.labels_per_identity": labels, "probe.labels": sorted(study.budgets)}
         for part in (study.set, budget, study.budgets[labels], about.set, about.budgets.get(labels, {}), tuned):
-            settings |= {key_in_params(key, study.profile): value for key, value in part.items()}
+            settings |= part
         digest = self._digest(settings)
         return Run(variant, labels, seed, f"{study.name}-{variant}-{labels}-s{seed}-{digest}", settings)
 
@@ -73,37 +72,10 @@ class Planner:
     def _digest(self, settings: dict[str, Any]) -> str:
         raw = json.loads(json.dumps(self.base))
         for key, value in settings.items():
-            _put(raw, key, value)
+            put(raw, key, value)
         try:
             params = Params.model_validate(raw)
         except ValidationError as error:
             raise FacerepError(f"study {self.study.name}: {sentence(error, Params)}") from None
-        top = params.model_dump(exclude={*_profiles(params), *_INDIFFERENT})
-        text = json.dumps([top, params.active.model_dump()], sort_keys=True)
+        text = json.dumps(params.model_dump(exclude=set(_INDIFFERENT)), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _profiles(params: Params) -> list[str]:
-    """Of the blocks the active one counts, whatever it is called."""
-    return [name for name in type(params).model_fields if hasattr(getattr(params, name), "download")]
-
-
-def _put(raw: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    for number, part in enumerate(path, 1):
-        raw = raw.get(part, {})
-        if not isinstance(raw, dict) or not raw:
-            raise FacerepError(f"{key}: params.yaml has no block {'.'.join(path[:number])}.")
-    raw[last] = value
-
-
-def _override(value: Any) -> str:
-    """A value as Hydra's override grammar wants it."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}: {_override(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(_override(part) for part in value) + "]"
-    if isinstance(value, str) and not (_WORD.fullmatch(value) and value.lower() not in _NO_WORDS):
-        # a backslash is itself, but before a quote
-        return "'" + re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + "\\'" * bool(m[2]), value) + "'"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -36,7 +36,7 @@ def about(
     told["study"] = {
         "name": study.name,
         "title": study.title,
-        "profile": study.profile,
+        "preset": study.preset,
         "baseline": study.baseline,
         "seeds": sorted(study.seeds),
         "budgets": sorted(study.budgets),
@@ -53,9 +53,7 @@ def about(
         },
     }
     if record is not None:
-        params = parse_yaml(record.files["params.yaml"].decode())
-        top = {key: value for key, value in params.items() if not isinstance(value, dict)}
-        told["params"] = top | {study.profile: params[study.profile]}
+        told["params"] = parse_yaml(record.files["params.yaml"].decode())
         told["params_of"] = f"{record.run.variant}, {record.run.labels} labels, seed {record.run.seed}"
         told["data"] = {stage: record.json(f"metrics/{stage}.json") for stage in ("download", "crop", "select")}
         told["versions"] = {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
@@ -84,10 +82,10 @@ def commands(study: Study, path: Path) -> list[str]:
     """What makes the whole study again, what prints the line of each run, and what writes the page again."""
     mirror = "FACEREP_MIRROR=<folder of the archive> " if _local(study) else ""
     return [
-        f"{mirror}python -m facerep.study {path} --results again   # all anew in a fresh clone, to again/{study.name}/",
+        f"{mirror}facerep study {path} --results again   # all anew in a fresh clone, to again/{study.name}/",
         f"{mirror}make study STUDY={path}   # only the runs that are wanting",
-        f"python -m facerep.study {path} --plan   # the dvc lines of the runs that are wanting",
-        f"python -m facerep.study {path} --report   # the tables and this page again, from the runs that are there",
+        f"facerep study {path} --plan   # the dvc lines of the runs that are wanting",
+        f"facerep report {path}   # the tables and this page again, from the runs that are there",
     ]
 
 

@@ -62,16 +62,16 @@ def read_record(run: Run, experiment: Experiment) -> Record:
 
 def tables_of(record: Record, seconds: float | None) -> Tables:
     """The record's rows of every table."""
-    run, evaluate = record.run, record.json("metrics/evaluate.json")
+    run, evaluate, probe = record.run, record.json("metrics/evaluate.json"), record.json("metrics/probe.json")
     own = {"variant": run.variant, "labels": run.labels, "seed": run.seed}
     pretext = record.json("metrics/pretrain.json").get("test", {})
     row = own | {
         "accuracy": evaluate["test"]["accuracy"],
         "top5": evaluate["test"]["top5"],
-        "probe": evaluate["probe"]["by_labels"][str(run.labels)],
-        "knn": evaluate["knn"]["by_labels"][str(run.labels)],
-        "auc": evaluate["verification"]["auc"],
-        "eer": evaluate["verification"]["eer"],
+        "probe": probe["probe"]["by_labels"][str(run.labels)],
+        "knn": probe["knn"]["by_labels"][str(run.labels)],
+        "auc": probe["verification"]["auc"],
+        "eer": probe["verification"]["eer"],
         "val_accuracy": record.json("metrics/finetune.json")["val"]["accuracy"],
         "pretext_accuracy": pretext.get("accuracy"),
         "pretext_psnr": pretext.get("psnr"),
@@ -81,24 +81,24 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
         "code": _code(record),
         "seconds": seconds,
     }
-    answers = record.json("metrics/answers.json")
-    photographs = pa.table(answers["photographs"])
-    renamed = {"key": "key", "identity": "identity", "finetuned": "finetuned"}
-    renamed |= {f"{way}_{run.labels}": way for way in ("probe", "knn")}
-    verification = pa.table({name: pa.array(v, pa.float64()) for name, v in answers["verification"].items()})
+    finetuned, frozen = (record.json(f"metrics/answers/{stage}.json") for stage in ("evaluate", "probe"))
+    if finetuned["photographs"]["key"] != frozen["photographs"]["key"]:
+        raise FacerepError(f"experiment {run.name}: probe and evaluate judge different photographs; run it again.")
+    photographs = pa.table(
+        finetuned["photographs"] | {way: frozen["photographs"][f"{way}_{run.labels}"] for way in ("probe", "knn")}
+    )
+    verification = pa.table({name: pa.array(v, pa.float64()) for name, v in frozen["verification"].items()})
     verification = verification.append_column("replicate", pa.array(range(len(verification)), pa.int64()))
     curves = [
         own | {"stage": stage, "epoch": int(row["epoch"]), "measure": measure, "value": value}
         for stage in STAGES
         for row in json.loads(record.files.get(f"metrics/{stage}/curves.json", b"[]"))
         for measure, value in row.items()
-        if measure != "epoch"
+        if measure not in ("epoch", "kept")
     ]
     return {
         "runs": pa.Table.from_pylist([row], RUNS),
-        "photographs": _with(
-            photographs.select(list(renamed)).rename_columns(list(renamed.values())), own, PHOTOGRAPHS
-        ),
+        "photographs": _with(photographs, own, PHOTOGRAPHS),
         "verification": _with(verification, own, VERIFICATION),
         "curves": pa.Table.from_pylist(curves, CURVES),
     }
