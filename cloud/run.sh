@@ -85,7 +85,7 @@ prepared() {
   git -C "$home" checkout -qf --detach "$rev"
   pointed_at_bucket
   (cd "$home" && pointed_at_bucket)
-  python -m facerep.remote.cli check
+  facerep remote check
 }
 
 sync() {   # what has been finished goes home

@@ -64,7 +64,7 @@ def test_a_damaged_object_is_refused_and_named(place: Place, bucket: Bucket, tmp
     damage(bucket, victim, "flipped")
     clone = cloned(place.repo, tmp_path / "clone", bucket)
     name = victim.removeprefix("dvc/files/md5/").replace("/", "")
-    assert_sentence(remote(clone, "fetch"), f"damaged or wanting in the bucket: 1 object ({name}); run ")
+    assert_sentence(remote(clone, "fetch"), f"damaged or missing in the bucket: 1 object ({name}); run ")
     assert_right(clone, place.repo)
 
 
@@ -90,7 +90,7 @@ def test_damage_is_found_named_and_mended_as_the_sentence_says(
     clone = cloned(place.repo, tmp_path / "clone", bucket)
     name = victim.removeprefix("dvc/files/md5/").replace("/", "")
     words = (
-        f"damaged or wanting in the bucket: 1 object ({name}); run `python -m facerep.remote.cli push` in a repository"
+        f"damaged or missing in the bucket: 1 object ({name}); run `facerep remote push` in a repository"
     )
     assert_sentence(remote(clone, command), words)
     assert_right(clone, place.repo)
@@ -111,9 +111,9 @@ def test_damage_that_the_server_does_not_know_of_is_mended_as_the_sentence_says(
     file.write_bytes(content)
     clone = cloned(place.repo, tmp_path / "clone", bucket)
     words = "should it come damaged once more, delete it in the bucket before that push"
-    assert_sentence(remote(clone, "fetch"), "damaged or wanting in the bucket: 1 object", words)
+    assert_sentence(remote(clone, "fetch"), "damaged or missing in the bucket: 1 object", words)
     assert remote(place.repo, "push")[0] == 0
-    assert_sentence(remote(clone, "pull"), "damaged or wanting in the bucket: 1 object", words)
+    assert_sentence(remote(clone, "pull"), "damaged or missing in the bucket: 1 object", words)
     assert_right(clone, place.repo)
     damage(bucket, victim, "deleted")
     assert remote(place.repo, "push")[0] == 0

@@ -78,7 +78,7 @@ def cloned(repo: Path, folder: Path, bucket: Bucket) -> Path:
 
 
 def remote(repo: Path, *command: str, env: dict[str, str] | None = None) -> tuple[int, str]:
-    """`python -m facerep.remote.cli …`: its exit code and what it said; it may not take longer than WITHIN when it fails."""
+    """`facerep remote …`: its exit code and what it said; it may not take longer than WITHIN when it fails."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("GCSFS", "GOOGLE", "GCE"))}
     environment |= {"PYTHONPATH": str(ROOT / "src")} | (env or {})
     start = time.monotonic()

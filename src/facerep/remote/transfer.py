@@ -1,65 +1,45 @@
 """`dvc push`, `pull` and `fetch` that say in a sentence what is wrong with the bucket, within half a minute.
 
-    python -m facerep.remote.cli check
-    python -m facerep.remote.cli push            # and pull, fetch; more arguments are DVC's own
-
 DVC is asked to do the work, and does it as ever: what has been transferred is kept, and the same command goes on. Around it
 the bucket is asked one question with a time limit, before, and again whenever DVC seems to wait: DVC itself tries for
-minutes and ends in a traceback. After a push the bucket's objects are held against their names, and what is wrong or
-wanting is uploaded, with --run-cache also what the runs have made.
+minutes and ends in a traceback. After a push the bucket's objects are compared with their names, and what is wrong or
+missing is uploaded, with --run-cache also what the runs have made.
 """
 
-import argparse
-import os
 import re
 import subprocess
 import sys
 import threading
 import time
-import warnings
 from typing import Any
 
 import psutil
 
-from facerep.core.buckets import PATIENCE, ask_remote, forbidden, quiet_gcsfs, why, within
+from facerep.core.buckets import PATIENCE, ask_remote, forbidden, why, within
 from facerep.core.errors import FacerepError
 from facerep.remote.dvc import RETRY
 from facerep.remote.mend import Remote, find_remote, look, shown
 
 IDLE = 6.0  # seconds without work after which DVC seems to wait, and the bucket is asked again
 LITTLE = 32_768  # bytes over the network that are a sign of work: more than a few questions and refusals take
-WRONG = "damaged or wanting in the bucket"
+WRONG = "damaged or missing in the bucket"
 MEND = (
-    "run `python -m facerep.remote.cli push` in a repository that has it whole, then this again; should it come damaged "
+    "run `facerep remote push` in a repository that has it whole, then this again; should it come damaged "
     "once more, delete it in the bucket before that push"
 )
 DAMAGED = re.compile(r"corrupted cache file '.*\W([0-9a-f]{2})\W([0-9a-f]{30}(?:\.dir)?)'")
 WANTING = re.compile(r"failed to transfer '([0-9a-f]{32}(?:\.dir)?)' - b/")  # a path alone: gcsfs's "not found"
 
 
-def main() -> None:
-    """Run the command line; a FacerepError becomes its sentence and exit code 1."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("check", "push", "pull", "fetch"))
-    parser.add_argument("--remote", "-r", help="another than the default")
-    options, more = parser.parse_known_args()
-    quiet_gcsfs()  # in DVC too, which is started from here
-    if sys.stderr.isatty():
-        os.environ["DVC_IGNORE_ISATTY"] = "1"  # its progress, which comes through a pipe
-    warnings.simplefilter("ignore")  # gcsfs's, that no project is named: none is needed
-    try:
-        remote = find_remote(options.remote)
-        check(remote)
-        if options.command == "check":
-            if wrong := look_over(remote):
-                raise FacerepError(f"{remote.url}: {WRONG}: {shown(wrong)}; {MEND}.")
-            print("The remote answers.")
-        else:
-            transfer(options.command, options.remote, more, remote)
-    except FacerepError as error:
-        sys.exit(f"{options.command}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(f"{options.command}: stopped by Ctrl-C; run the same command again, it goes on.")
+def look_at(name: str | None) -> None:
+    """Ask the remote called `name` (None: the default) whether it answers and whether all that it holds is whole.
+
+    Raises FacerepError with what to do where it is not so.
+    """
+    remote = find_remote(name)
+    check(remote)
+    if wrong := look_over(remote):
+        raise FacerepError(f"{remote.url}: {WRONG}: {shown(wrong)}; {MEND}.")
 
 
 def check(remote: Remote) -> None:
@@ -72,18 +52,23 @@ def check(remote: Remote) -> None:
 
 
 def look_over(remote: Remote, runs: bool = False) -> list[str]:
-    """The names of what is wrong or wanting in the bucket; none, and a line on stderr, where its listing takes too long."""
+    """The names of what is wrong or missing in the bucket; none, and a line on stderr, where its listing takes too long."""
     if not remote.in_google_cloud:
         return []
     try:
         return within(PATIENCE, lambda: look(remote, runs))
     except Exception as error:
-        print(f"The bucket's objects were not held against their names ({why(error)}).", file=sys.stderr)
+        print(f"The bucket's objects were not compared with their names ({why(error)}).", file=sys.stderr)
         return []
 
 
-def transfer(command: str, name: str | None, more: list[str], remote: Remote) -> None:
-    """Have DVC push, pull or fetch. Raises FacerepError when it fails, or when the bucket stops answering on the way."""
+def transfer(command: str, name: str | None, more: list[str]) -> None:
+    """Have DVC push, pull or fetch; `more` are DVC's own arguments.
+
+    Raises FacerepError when it fails, or when the bucket stops answering before or on the way.
+    """
+    remote = find_remote(name)
+    check(remote)
     named = ["-r", name] if name else []
     runs = [option for option in more if option == "--run-cache"]
     failed, said = _run(["facerep.remote.dvc", command, *named, *more], remote)
@@ -187,7 +172,3 @@ def _end(dvc: "subprocess.Popen[str]") -> None:
     except subprocess.TimeoutExpired:
         dvc.kill()
         dvc.wait()
-
-
-if __name__ == "__main__":
-    main()
