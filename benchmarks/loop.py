@@ -1,7 +1,7 @@
 """The real training loop against the bare forward, backward and step of the same network on one resident batch.
 
 The loop is facerep.training.loop.fit: batches from a loader over photographs in memory, crops, mirrors and turns, scores,
-schedule, clipped gradients, progress bar, curves, the state of the run saved after each epoch. Its val holds
+schedule, clipped gradients, progress bar, curves, a checkpoint after each epoch. Its val holds
 one batch and is left in its time, and so is its start. The bare loop has its batch turned and normalised beforehand.
 Two more say where the rest goes: `fit` without its start and the ends of its epochs, and a bare loop that prepares,
 scores and clips as well.
@@ -73,7 +73,7 @@ def main(given: list[str] | None = None) -> None:
 def fitting(
     pretext: str, case: Case, splits: dict[str, FacePixels], epochs: int, threads: int, place: Path, steps: list[Done]
 ) -> Work:
-    """fit from fresh weights to the last epoch, its states and curves in folders of its own under `place`.
+    """fit from fresh weights to the last epoch, its checkpoints and curves in folders of its own under `place`.
 
     What it says of its steps alone is added to `steps`, once each time it is run.
     """
@@ -88,9 +88,7 @@ def fitting(
             here = Path(tempfile.mkdtemp(dir=place))
             store, curves = Store("pretrain-0", Folder(here / "scratch")), here / "curves"
             start = time.perf_counter()
-            result = fit(
-                model, task, splits, settings, Runtime("cpu", "auto", threads, SEED), store, curves, "pretrain"
-            )
+            result = fit(model, task, splits, settings, Runtime("cpu", "auto", threads, SEED), store, curves)
             whole += time.perf_counter() - start
             alone += result.speed["training_s"]
         steps.append(Done(times * images, alone))

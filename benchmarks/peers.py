@@ -114,16 +114,7 @@ def facerep(place: Path, case: Case, threads: int) -> Work:
         runtime = Runtime("cpu", "auto", threads, SEED)
         with tempfile.TemporaryDirectory(dir=place) as here:
             store = Store("pretrain-0", Folder(Path(here, "scratch")))
-            fit(
-                build_model("rotated", case, settings),
-                task,
-                splits,
-                settings,
-                runtime,
-                store,
-                Path(here, "c"),
-                "facerep",
-            )
+            fit(build_model("rotated", case, settings), task, splits, settings, runtime, store, Path(here, "c"))
 
     return clocked(train, case.batch_size)
 

@@ -82,7 +82,7 @@ def epochs(place: Path, threads: int, memory_mb: int) -> Work:
         with tempfile.TemporaryDirectory(dir=place) as here:
             store = Store("pretrain-0", Folder(Path(here, "scratch")))
             splits = {"train": pixels, "val": val}
-            result = fit(model, task, splits, settings, runtime, store, Path(here, "curves"), "pretrain")
+            result = fit(model, task, splits, settings, runtime, store, Path(here, "curves"))
         return Done(times * len(pixels), result.speed["training_s"])
 
     return work

@@ -114,7 +114,9 @@ def goes_on(output: str, stage: str, before: tuple[int, int]) -> bool:
 
 def stop_is_told(output: str, clone: Path, reason: str) -> None:
     """The sentence, and that what it says is saved."""
-    sentence = rf"^pretrain: stopped by {reason} in epoch (\d+), after (\d+) of \d+ steps; the state is saved: .*\.$"
+    sentence = (
+        rf"^pretrain: stopped by {reason} in epoch (\d+), after (\d+) of \d+ steps; the checkpoint is saved: .*\.$"
+    )
     said = re.findall(sentence, output, re.MULTILINE)
     assert said, output
     assert newest(clone, "pretrain") == (int(said[0][0]) - 1, int(said[0][1]))
@@ -174,7 +176,7 @@ def test_a_stage_whose_dvc_was_killed_saves_and_ends(disturbed: Path) -> None:
 @full_device
 def test_a_full_disk_is_told_and_leaves_the_older_state(disturbed: Path) -> None:
     def filled(run: Run, _: psutil.Process) -> None:
-        part = states(disturbed, "pretrain")[-1].with_name(".state.part")
+        part = states(disturbed, "pretrain")[-1].with_name(".checkpoint.part")
         while True:  # a state may just be written there
             try:
                 part.symlink_to("/dev/full")

@@ -213,8 +213,8 @@ def test_a_run_that_is_stopped_says_one_sentence_and_goes_on_to_the_same_bits(
     assert state is not None
     epoch, step = state["epoch"], state["step"]
     assert [line for line in ended.said if f"stopped by {REASONS[name]} " in line] == [
-        f"finetune: stopped by {REASONS[name]} in epoch {epoch + 1}, after {step} of 3 steps; the state is saved: run the "
-        "same command again to go on."
+        f"finetune: stopped by {REASONS[name]} in epoch {epoch + 1}, after {step} of 3 steps; the checkpoint is saved: run "
+        "the same command again to go on."
     ]
     assert not any("Traceback" in line for line in ended.said)
     if name in ended.exits:

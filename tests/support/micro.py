@@ -107,7 +107,7 @@ def run(
     model: nn.Module, task: Any, splits: Splits, place: Path, settings: Any = None, runtime: Runtime = RUNTIME
 ) -> Fit:
     store = Store("finetune-0", Folder(place / "scratch"))
-    return fit(model, task, splits, settings or finetuning(), runtime, store, place / "curves", "finetune")
+    return fit(model, task, splits, settings or finetuning(), runtime, store, place / "curves")
 
 
 def fresh_state() -> None:
@@ -226,7 +226,7 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     )
     told: dict[str, Any] = {"rank": rank}
     try:
-        result = fit(model, watched, splits, settings, runtime, store, Path(job["place"]) / "curves", "finetune")
+        result = fit(model, watched, splits, settings, runtime, store, Path(job["place"]) / "curves")
         told |= {"history": result.history, "best_epoch": result.best_epoch, "digest": digest_of(model)}
         told |= {"speed": result.speed}
     except (FacerepError, RuntimeError) as error:

@@ -296,14 +296,14 @@ def test_a_run_that_died_anywhere_goes_on_after_the_last_step(
 def test_a_stop_that_was_asked_for_anywhere_is_a_sentence_and_the_run_goes_on(
     at: int, few: Splits, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The step is ended, what is scored is not; the state is saved at once, although it is not yet time to."""
+    """The step is ended, what is scored is not; the checkpoint is saved at once, although it is not yet time to."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     task = Watched(task_of(STOPPED, few), 0, at, terminate)
     steps = sum(ORDER_OF_BATCHES[: at + 1])
     epoch = at // 6
     with pytest.raises(
         FacerepError,
-        match=rf"^stopped by SIGTERM in epoch {epoch + 1}, after {steps - 3 * epoch} of 3 steps; the state is saved: "
+        match=rf"^stopped by SIGTERM in epoch {epoch + 1}, after {steps - 3 * epoch} of 3 steps; the checkpoint is saved: "
         r"run the same command again to go on\.$",
     ):
         run(classifier(), task, few, tmp_path, STOPPED)

@@ -185,7 +185,7 @@ def test_a_launcher_that_is_told_to_stop_ends_with_the_sentence_and_the_run_goes
     epoch, step = state["epoch"], state["step"]
     assert 0 < 4 * epoch + step < 4 * 12
     assert (
-        f"finetune: stopped by SIGTERM in epoch {epoch + 1}, after {step} of 4 steps; the state is saved: run the same "
+        f"finetune: stopped by SIGTERM in epoch {epoch + 1}, after {step} of 4 steps; the checkpoint is saved: run the same "
         "command again to go on.\n"
     ) in accelerate.said()
     again, expected = alone(job, Path(job["place"])), alone(job, tmp_path)
@@ -232,8 +232,8 @@ def test_one_process_that_is_told_to_stop_stops_both_and_both_go_on(torchrun: La
     epoch = -(-steps // 4)
     for told, reason in zip(stopped, ("another process", "SIGTERM"), strict=True):
         assert told["error"] == (
-            f"FacerepError: stopped by {reason} in epoch {epoch}, after {steps - 4 * (epoch - 1)} of 4 steps; the state "
-            "is saved: run the same command again to go on."
+            f"FacerepError: stopped by {reason} in epoch {epoch}, after {steps - 4 * (epoch - 1)} of 4 steps; the "
+            "checkpoint is saved: run the same command again to go on."
         )
     for going_on, whole in zip(again, undisturbed, strict=True):
         assert going_on["trained"] == whole["trained"][steps:]

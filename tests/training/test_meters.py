@@ -65,7 +65,7 @@ def test_two_shares_make_one_mean(one: list[list[tuple[float, float]]], other: l
         told: list[Any] = []
         patch.setattr(facerep.training.meters, "gather_object", lambda own: told.extend(own) or own)
         for means in shares:
-            means.totals()
+            means.state_dict()
         patch.setattr(facerep.training.meters, "gather_object", lambda own: told)
         results = [means.result("val") for means in shares]
     assert results[0] == results[1]
@@ -82,12 +82,12 @@ def test_they_go_on_from_their_totals_to_the_bit(
     for n, batch in enumerate(given_batches):
         add(whole, batch)
         if n == cut:
-            second.load(json.loads(json.dumps(first.totals())))
+            second.load_state_dict(json.loads(json.dumps(first.state_dict())))
         add(first if n < cut else second, batch)
     if cut == len(given_batches):
-        second.load(json.loads(json.dumps(first.totals())))
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert second.result("val") == whole.result("val")
-    assert second.totals() == whole.totals()
+    assert second.state_dict() == whole.state_dict()
 
 
 def test_each_process_goes_on_from_its_own(accelerator: Accelerator) -> None:
@@ -96,12 +96,12 @@ def test_each_process_goes_on_from_its_own(accelerator: Accelerator) -> None:
     for rank, own in enumerate(saved):
         means = Means(accelerator)
         means._place = slice(rank, None, 2)
-        means.load(saved)
+        means.load_state_dict(saved)
         means.add(torch.ones(3), {})
-        assert means.totals() == [{"count": own["count"] + 3, "sums": {"loss": own["sums"]["loss"] + 3}}]
+        assert means.state_dict() == [{"count": own["count"] + 3, "sums": {"loss": own["sums"]["loss"] + 3}}]
     alone = Means(accelerator)
-    alone.load(saved)
-    assert alone.totals() == [{"count": 3, "sums": {"loss": 1e16 + 2}}]
+    alone.load_state_dict(saved)
+    assert alone.state_dict() == [{"count": 3, "sums": {"loss": 1e16 + 2}}]
 
 
 def test_small_numbers_are_not_lost_among_many(accelerator: Accelerator) -> None:

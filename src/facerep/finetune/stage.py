@@ -100,7 +100,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
             stack.enter_context(store.held())
             discard_finished("pretrain", "finetune", but=store.name)
         task = IdentityTask(settings, splits["train"])
-        result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "finetune")
+        result = fit(model, task, splits, settings, Runtime.of(params), store, curves)
         metrics = {"identities": len(names)}
         if not is_main_process():
             return metrics

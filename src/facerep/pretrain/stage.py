@@ -94,7 +94,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
                 stack.enter_context(store.held())
                 discard_finished("pretrain", "finetune", but=store.name)
             task = PretextTask(pretext, settings)
-            result = fit(model, task, splits, settings, Runtime.of(params), store, curves, "pretrain")
+            result = fit(model, task, splits, settings, Runtime.of(params), store, curves)
         if not is_main_process():
             return metrics
         metrics |= report(result, splits, curves)

@@ -1,13 +1,21 @@
-"""A request to stop: SIGTERM, Ctrl-C, or the end of the process that started this one."""
+"""A request to stop: SIGTERM, Ctrl-C, or the end of the process that started this one; and many processes' agreement."""
 
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
+
+if TYPE_CHECKING:  # the stages that do not train import this too, and can do without torch
+    from accelerate import Accelerator
+
+# Steps between two questions of many processes whether to stop or to save. A GPU waits for each answer; a launcher
+# grants 30 s after SIGTERM.
+AGREE_EVERY = {"cpu": 1, "cuda": 4, "mps": 4}
 
 
 def _find_starter() -> psutil.Process | None:
@@ -72,6 +80,51 @@ class StopRequest:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+class Wanted(NamedTuple):
+    """What a training is to do now."""
+
+    stop: bool = False
+    save: bool = False
+
+
+class Agreement:
+    """Whether to stop, and whether it is time to save: the same answer for all processes that train together.
+
+    Args:
+        request: what this process knows of a wish to stop; one process is enough to stop all.
+        save_every_s: seconds between two checkpoints; the main process has the clock.
+    """
+
+    def __init__(self, request: StopRequest, accelerator: "Accelerator", save_every_s: float) -> None:
+        self.request, self.accelerator, self.save_every_s = request, accelerator, save_every_s
+        self._last_save = time.monotonic()
+        self._asked, self._agreed = 0, Wanted()
+
+    @property
+    def reason(self) -> str:
+        """Why to stop, in words."""
+        return self.request.reason or "another process"
+
+    def wanted(self) -> Wanted:
+        """The answer; every process must ask equally often."""
+        due = time.monotonic() - self._last_save >= self.save_every_s
+        own = Wanted(self.request.asked(), due and self.accelerator.is_main_process)
+        if self.accelerator.num_processes == 1:
+            return own
+        self._asked += 1
+        if self._asked % AGREE_EVERY[self.accelerator.device.type] == 0:
+            import torch
+
+            together = torch.tensor(own, dtype=torch.int32, device=self.accelerator.device)
+            self._agreed = Wanted(*(bool(n) for n in self.accelerator.reduce(together, "sum").tolist()))
+        return self._agreed
+
+    def saved(self) -> None:
+        """A checkpoint is being saved: the time to the next one begins."""
+        self._last_save = time.monotonic()
+        self._agreed = self._agreed._replace(save=False)
 
 
 def _has_ended(process: psutil.Process) -> bool:

@@ -24,20 +24,20 @@ class Means:
             self.sums[measure] = self.sums[measure] + total if measure in self.sums else total
         self.count += len(losses)
 
-    def totals(self) -> list[dict[str, Any]]:
+    def state_dict(self) -> list[dict[str, Any]]:
         """The sums of each process as plain numbers: `count` and `sums`."""
         own = {"count": self.count, "sums": {name: float(value) for name, value in self.sums.items()}}
         every: list[dict[str, Any]] = gather_object([own])
         return every
 
-    def load(self, totals: list[dict[str, Any]]) -> None:
-        """Go on from what `totals` gave: each process from its own, and from those of processes that are no longer there."""
+    def load_state_dict(self, totals: list[dict[str, Any]]) -> None:
+        """Go on from what `state_dict` gave: each process from its own, and from those of processes that are gone."""
         self.count, sums = _together(totals[self._place])
         self.sums = {name: torch.tensor(value, dtype=self._dtype) for name, value in sums.items()}
 
     def result(self, split: str) -> dict[str, float]:
         """{"<split>/<measure>": mean}."""
-        count, sums = _together(self.totals())
+        count, sums = _together(self.state_dict())
         return {f"{split}/{name}": total / count for name, total in sums.items()}
 
 
