@@ -12,7 +12,7 @@ from benchmarks.common import ROOT
 from facerep.archives.writer import TarWriter
 from facerep.crop.cut import Photograph, cut_face
 from facerep.faces.pixels import FacePixels
-from facerep.faces.shards import ShardWriter
+from facerep.crop.writer import ShardWriter
 from facerep.params import load_params
 from facerep.synthetic.archive import Split, photograph
 

@@ -30,7 +30,8 @@ from facerep.crop.resample import encode_jpeg
 from facerep.crop.stage import crop
 from facerep.download.stage import download
 from facerep.faces.roles import read_selection, stable_order
-from facerep.faces.shards import ShardReader, ShardWriter, read_index, write_index
+from facerep.crop.writer import ShardWriter
+from facerep.faces.shards import ShardReader, read_index, write_index
 from facerep.params import Archive, Crop, Download, Params, load_params
 from facerep.select.stage import select
 

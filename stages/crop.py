@@ -9,7 +9,5 @@ from stages import run
 if __name__ == "__main__":
     run(
         "crop",
-        lambda params: crop(
-            params.crop, raw_files(Path("data/raw")), Path("data/faces"), params.select.per_identity
-        ),
+        lambda params: crop(params.crop, raw_files(Path("data/raw")), Path("data/faces"), params.select.per_identity),
     )

@@ -56,4 +56,3 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FacerepError(f"{path}: not there; run `dvc repro`.") from None
     return value
-

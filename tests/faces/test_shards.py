@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from facerep.core.errors import FacerepError
-from facerep.faces.shards import INDEX_SCHEMA, ShardReader, ShardWriter, read_index, write_index
+from facerep.crop.writer import ShardWriter
+from facerep.faces.shards import INDEX_SCHEMA, ShardReader, read_index, write_index
 
 FACES = [(f"test/n{i:06d}/{i:04d}_01", bytes([i]) * (300 * i + 1)) for i in range(12)] + [
     ("all/Zoë Ωmega/" + "long" * 40, b"a name that does not fit into a tar header")

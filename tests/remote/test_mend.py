@@ -89,9 +89,7 @@ def test_damage_is_found_named_and_mended_as_the_sentence_says(
     assert "up to date" in said, "DVC looks at names"
     clone = cloned(place.repo, tmp_path / "clone", bucket)
     name = victim.removeprefix("dvc/files/md5/").replace("/", "")
-    words = (
-        f"damaged or missing in the bucket: 1 object ({name}); run `facerep remote push` in a repository"
-    )
+    words = f"damaged or missing in the bucket: 1 object ({name}); run `facerep remote push` in a repository"
     assert_sentence(remote(clone, command), words)
     assert_right(clone, place.repo)
     code, said = remote(place.repo, "push")

@@ -1,12 +1,19 @@
-"""Which source code the results of a stage depend on."""
+"""Which source code the results of a stage depend on: the one list behind dvc.yaml's deps and the key of unfinished work.
+
+Left out is what no result depends on: core/, resume/ and params.py (DVC watches the values). `download` is left out as a
+whole: a sha256 or the URL says what the bytes are, a `synthetic://` URL by its version.
+"""
 
 from pathlib import Path
 
 # folders and files of this package
 STAGES: dict[str, list[str]] = {
     "crop": ["archives", "crop", "faces/shards.py"],
-    "pretrain": ["faces", "nets", "training", "pretrain"],
-    "finetune": ["faces", "nets", "training", "finetune"],
+    "select": ["faces/roles.py", "faces/shards.py", "select"],
+    "pretrain": ["faces", "nets", "pretrain", "training"],
+    "probe": ["evaluate", "faces", "figures", "nets", "pretrain", "training"],
+    "finetune": ["faces", "finetune", "nets", "training"],
+    "evaluate": ["evaluate", "faces", "figures", "nets", "training"],
 }
 
 

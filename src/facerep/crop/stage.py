@@ -20,7 +20,7 @@ from facerep.crop.catalogue import FirstPass, first_pass, photographs
 from facerep.crop.cut import Face, Photograph
 from facerep.crop.parts import Cropped, Note, cropped_so_far, unreadable_of
 from facerep.crop.pool import Result, cut_all
-from facerep.faces.shards import ShardWriter
+from facerep.crop.writer import ShardWriter
 from facerep.params import Crop
 
 

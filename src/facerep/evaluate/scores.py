@@ -56,11 +56,13 @@ def score_verification(test: Split, max_impostors: int, seed: int) -> dict[str, 
     return {"auc": _listed(areas), "eer": _listed(errors)}
 
 
-def answers_of(
-    keys: Sequence[str], identities: Sequence[str], right: dict[str, np.ndarray]
-) -> dict[str, list[Any]]:
+def answers_of(keys: Sequence[str], identities: Sequence[str], right: dict[str, np.ndarray]) -> dict[str, list[Any]]:
     """Key and identity of each test photograph and, for each way of answering, 1 where it is right, else 0."""
-    return {"key": list(keys), "identity": list(identities), **{way: r.astype(int).tolist() for way, r in right.items()}}
+    return {
+        "key": list(keys),
+        "identity": list(identities),
+        **{way: r.astype(int).tolist() for way, r in right.items()},
+    }
 
 
 def score_frozen(settings: Probe, seed: int, splits: dict[str, Split]) -> Frozen:
@@ -73,9 +75,7 @@ def score_frozen(settings: Probe, seed: int, splits: dict[str, Split]) -> Frozen
         )
 
     def nearest(rows: np.ndarray) -> np.ndarray:
-        return knn_answers(
-            train.features[rows], train.labels[rows], test.features, test.labels, NEIGHBOURS
-        )
+        return knn_answers(train.features[rows], train.labels[rows], test.features, test.labels, NEIGHBOURS)
 
     every = np.arange(len(train.labels))
     right = {"probe": probe(every), "knn": nearest(every)}

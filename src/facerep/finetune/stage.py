@@ -92,7 +92,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     model = new_classifier(pretrained, names, params.seed, settings.drop_path)
     freeze(model, settings.trainable)
     run = arithmetic(Runtime.of(params))
-    run |= {"model": params.model.model_dump(), "finetune": settings.model_dump()}
+    run |= {"memory_mb": params.memory_mb, "model": params.model.model_dump(), "finetune": settings.model_dump()}
     weights = sorted(p for p in pretrained.iterdir() if p.is_file())
     store = run_store("finetune", run, [selection, *weights], code_of("finetune"))
     with ExitStack() as stack:

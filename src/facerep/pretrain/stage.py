@@ -109,7 +109,7 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
 
 def _settings(params: Params) -> dict[str, Any]:
     """What the weights depend on besides data and code, as plain data."""
-    run = {"pretext": params.pretext, **arithmetic(Runtime.of(params))}
+    run = {"pretext": params.pretext, "memory_mb": params.memory_mb, **arithmetic(Runtime.of(params))}
     return run | {"model": params.model.model_dump(), "pretrain": params.pretrain.model_dump()}
 
 

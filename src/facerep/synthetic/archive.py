@@ -24,6 +24,7 @@ from facerep.core.progress import progress_bar
 from facerep.synthetic.face import draw
 from facerep.synthetic.people import draw_identity, draw_scene
 
+VERSION = 1  # of what is drawn: one more whenever the same settings give other photographs
 DEFAULTS = {"train_identities": 160, "test_identities": 40, "photos": 30, "seed": 0}
 SPOILT = 0.01  # of all photographs
 SPOILS = ("truncated", "grey", "cmyk", "turned", "png", "duplicate")  # equally often
@@ -69,20 +70,24 @@ Chooser = Callable[[Split, int, int], str | None]
 
 
 def parse_url(url: str) -> dict[str, int]:
-    """The settings in `synthetic://faces.tar?train_identities=160&test_identities=40&photos=30&seed=0`.
+    """The settings in `synthetic://faces.tar?train_identities=160&test_identities=40&photos=30&seed=0&version=1`.
 
-    What is not given has its default. Raises FacerepError for an unknown key, a key given twice, or a value that is no
-    whole number from 0.
+    What is not given has its default. `version` is of the drawing, and pins what is drawn: a URL stands for the same
+    photographs for ever, as far as processors round alike. Raises FacerepError for another version than VERSION, an unknown
+    key, a key given twice, or a value that is no whole number from 0.
     """
     given: dict[str, int] = {}
     for key, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
-        if key not in DEFAULTS:
-            raise FacerepError(f"{url}: unknown key {key!r}; there are {', '.join(DEFAULTS)}.")
+        if key not in (*DEFAULTS, "version"):
+            raise FacerepError(f"{url}: unknown key {key!r}; there are {', '.join(DEFAULTS)} and version.")
         if key in given:
             raise FacerepError(f"{url}: {key} is given twice; leave one of them.")
         if not (value.isascii() and value.isdigit()):
             raise FacerepError(f"{url}: {key}={value!r} is not a whole number from 0; give one.")
         given[key] = int(value)
+    version = given.pop("version", VERSION)
+    if version != VERSION:
+        raise FacerepError(f"{url}: version={version} is not drawn by this facerep; write version={VERSION}.")
     return DEFAULTS | given
 
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from facerep.core.errors import FacerepError
 from facerep.params import Params, load_yaml, sentence
-from facerep.pretrain.pretexts import pretext_named
 from facerep.presets import changes, override, put
+from facerep.pretrain.pretexts import pretext_named
 from facerep.study.config import Setting, Study
 
 # No result depends on these: they are left out of a run's name.
