@@ -18,9 +18,16 @@ from benchmarks.variants import Measured
 from facerep.core.cores import cores
 from facerep.core.files import write_json
 from facerep.nets.convnext import SIZES
+from facerep.params import Params
+from facerep.presets import params_with
 from facerep.training.runtime import has_bf16
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def preset(name: str) -> Params:
+    """The repository's params.yaml with a preset's values."""
+    return params_with(name, ROOT / "params.yaml", ROOT / "presets")
 
 
 class Case(NamedTuple):

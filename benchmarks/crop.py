@@ -26,13 +26,13 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from benchmarks.common import ROOT, arguments, conclude, number, reached, show
+from benchmarks.common import arguments, conclude, number, preset, reached, show
 from benchmarks.data import draw_faces, mirrored, write_tar
 from facerep.archives.reader import read_members
 from facerep.crop.catalogue import key_of
 from facerep.crop.resample import cut_square, resize
 from facerep.crop.stage import crop
-from facerep.params import Crop, load_params
+from facerep.params import Crop
 from facerep.resume.unfinished import discard_finished
 
 SIZE, QUALITY = 224, 95
@@ -86,7 +86,7 @@ def _enlarged(photo: bytes, side: int) -> bytes:
 
 def _measured(folder: Path, photos: list[bytes], repeats: int, threads: int) -> dict[str, list[float]]:
     """Photographs a second, each way by turns."""
-    settings = load_params(ROOT / "params.yaml").lfw.crop
+    settings = preset("lfw").crop
     settings = settings.model_copy(update={"method": "center", "size": SIZE, "quality": QUALITY, "oversample": None})
     files = folder / "files"
     files.mkdir(exist_ok=True)

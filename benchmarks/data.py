@@ -8,12 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
-from benchmarks.common import ROOT
+from benchmarks.common import preset
 from facerep.archives.writer import TarWriter
 from facerep.crop.cut import Photograph, cut_face
-from facerep.faces.pixels import FacePixels
 from facerep.crop.writer import ShardWriter
-from facerep.params import load_params
+from facerep.faces.pixels import FacePixels
 from facerep.synthetic.archive import Split, photograph
 
 PER_IDENTITY = 8
@@ -25,7 +24,7 @@ def draw_faces(count: int, size: int) -> list[bytes]:
 
     Above some 100 px they are enlarged: their bytes are fewer than a photograph's.
     """
-    crop = load_params(ROOT / "params.yaml").demo.crop
+    crop = preset("demo").crop
     crop = crop.model_copy(update={"method": "box", "size": size, "quality": QUALITY})
     people = Split("train", 1, -(-count // PER_IDENTITY), PER_IDENTITY, 0)
     faces = []

@@ -28,11 +28,11 @@ from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, atomic_folder
 from facerep.crop.resample import encode_jpeg
 from facerep.crop.stage import crop
+from facerep.crop.writer import ShardWriter
 from facerep.download.stage import download
 from facerep.faces.roles import read_selection, stable_order
-from facerep.crop.writer import ShardWriter
 from facerep.faces.shards import ShardReader, read_index, write_index
-from facerep.params import Archive, Crop, Download, Params, load_params
+from facerep.params import Archive, Crop, Download, Select
 from facerep.select.stage import select
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ HAS = [
 WHEELS = ["pydantic", "pydantic-core", "annotated-types", "typing-inspection", "ruamel-yaml", "simplejpeg", "lightly"]
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 POOL = "faces-pool-64.tar.gz"  # members unlabelled/…, faces of 64 px
-SIZE, QUALITY = 64, 88
+SIZE, QUALITY, SHARD_MB = 64, 88, 16
 OVERHEAD = 140  # of a face: its header in the shard, its rows in index.parquet and selection.parquet, packed
 DRAWN = "synthetic://faces.tar?train_identities=4&test_identities=4&photos=8&seed=0"
 
@@ -130,21 +130,23 @@ def fetch_wheels(folder: Path, python: str, names: Sequence[str]) -> None:
 
 def faces_to_pack(work: Path, limit: int, drawn: bool) -> Path:
     """A data folder below `work` of at most `limit` bytes (packed): LFW and the pool, or drawn faces."""
-    from benchmarks.data import mirrored  # here: it brings transformers, which every process that cuts would import
+    # here: they bring transformers, which every process that cuts would import
+    from benchmarks.common import preset
+    from benchmarks.data import mirrored
 
-    params = load_params(ROOT / "params.yaml")
+    demo, lfw = preset("demo"), preset("lfw")
     if drawn:
-        cut(params.demo.crop.model_dump(), [fetched(DRAWN, work)], work / "drawn", method="auto")
-        return chosen([work / "drawn"], params, "by_split", work / "data", limit)
-    lfw = mirrored("lfw.tgz", "lfw-min2.tgz") or fetched(params.lfw.download.archives[0], work)
-    cut(params.lfw.crop.model_dump(), [lfw], work / "lfw")
+        cut(demo.crop.model_dump(), [fetched(DRAWN, work)], work / "drawn", method="auto")
+        return chosen([work / "drawn"], demo.select.model_copy(update={"min_labelled": 6}), work / "data", limit)
+    archive = mirrored("lfw.tgz", "lfw-min2.tgz") or fetched(lfw.download.archives[0], work)
+    cut(lfw.crop.model_dump(), [archive], work / "lfw")
     parts = [work / "lfw"]
     if (pool := mirrored(POOL)) is not None:
-        cut(params.lfw.crop.model_dump(), [pool], work / "pool", method="center")
+        cut(lfw.crop.model_dump(), [pool], work / "pool", method="center")
         parts.append(work / "pool")
     else:
         print(f"FACEREP_MIRROR has no {POOL}: LFW alone.")
-    return chosen(parts, params, "by_count", work / "data", limit)
+    return chosen(parts, lfw.select, work / "data", limit)
 
 
 def fetched(archive: Archive | str, work: Path) -> Path:
@@ -159,11 +161,11 @@ def cut(settings: dict[str, Any], archives: Sequence[Path], out: Path, **changes
     crop(Crop(**{**settings, "size": SIZE, "quality": QUALITY, **changes}), archives, out)
 
 
-def chosen(parts: Sequence[Path], params: Params, roles: str, out: Path, limit: int) -> Path:
+def chosen(parts: Sequence[Path], settings: Select, out: Path, limit: int) -> Path:
     """All faces of the first part, and of the others as many as fit, by a stable hash; with the selection of seed 0."""
     faces = out / "faces"
     faces.mkdir(parents=True)
-    writer, rows, left = ShardWriter(faces, params.lfw.crop.shard_mb), [], limit
+    writer, rows, left = ShardWriter(faces, SHARD_MB), [], limit
     for number, part in enumerate(parts):
         index, reader = read_index(part / "index.parquet"), ShardReader(part)
         taken: dict[int, bytes] = {}
@@ -181,8 +183,7 @@ def chosen(parts: Sequence[Path], params: Params, roles: str, out: Path, limit: 
             rows.append(row)
     writer.close()
     write_index(faces / "index.parquet", rows)
-    settings = params.lfw.select if roles == "by_count" else params.demo.select.model_copy(update={"min_labelled": 6})
-    select(settings.model_copy(update={"roles": roles}), 0, faces / "index.parquet", out / "selection.parquet")
+    select(settings, 0, faces / "index.parquet", out / "selection.parquet")
     counts = pc.value_counts(read_selection(out / "selection.parquet")["role"]).to_pylist()
     print(", ".join(f"{count['values']} {count['counts']}" for count in counts))
     return out

@@ -20,14 +20,14 @@ import torch
 from ruamel.yaml import YAML
 from torch import nn
 
-from benchmarks.common import ROOT, Case, closing, number, save, show
+from benchmarks.common import ROOT, Case, closing, number, preset, save, show
 from benchmarks.on_device import WARM_UP, timed_on
 from benchmarks.steps import Ours
 from benchmarks.variants import Here, measure
 from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
+from facerep.evaluate.frozen import frozen_splits
 from facerep.evaluate.scores import score_frozen
-from facerep.evaluate.stage import frozen_splits
 from facerep.faces.roles import read_selection
 from facerep.nets.convnext import build_backbone, load_backbone
 from facerep.params import Params, load_params
@@ -90,12 +90,12 @@ def run(options: argparse.Namespace) -> None:
             line[name] = json.loads((place / file).read_text())
         line["curves"] = json.loads((place / "metrics/pretrain/curves.json").read_text())
         line |= {"photographs": photographs, "epochs": epochs, "stage_s": round(seconds, 1), "step_images_per_s": rate}
-        line["settings"] = params.active.pretrain.model_dump()
+        line["settings"] = params.pretrain.model_dump()
         backbone = load_backbone(place / "models/pretrained")
         backbone.half().save_pretrained(options.out / "pretrained")  # which facerep loads in fp32
         backbone.float()
     save(line, options.out / "pretrain.json")  # before the scores, which may take too long
-    for name, network in (("pretrained", backbone), ("random", build_backbone(params.active.model, params.seed))):
+    for name, network in (("pretrained", backbone), ("random", build_backbone(params.model, params.seed))):
         line[name] = scores_of(network, params, options.data, options.device)
         save(line, options.out / "pretrain.json")
     show(
@@ -119,21 +119,19 @@ def rate_of(pretext: str, case: Case, device: str, compiled: bool, seconds: floa
 
 
 def params_of(options: argparse.Namespace, case: Case, epochs: int, path: Path) -> Params:
-    """params.yaml with lfw's block and what this run wants, written to `path`."""
-    yaml = YAML()
-    raw = yaml.load(ROOT / "params.yaml")
-    raw |= {"pretext": options.pretext, "profile": "lfw", "device": options.device, "threads": cores()}
-    raw["compile"] = options.compile
-    raw["lfw"]["crop"]["size"] = raw["lfw"]["model"]["image_size"] = case.image_size
-    raw["lfw"]["model"]["name"] = case.model
-    raw["lfw"]["pretrain"] |= {
+    """params.yaml with the preset lfw and what this run wants, written to `path`."""
+    raw = preset("lfw").model_dump()
+    raw |= {"pretext": options.pretext, "device": options.device, "threads": cores(), "compile": options.compile}
+    raw["crop"]["size"] = raw["model"]["image_size"] = case.image_size
+    raw["model"]["name"] = case.model
+    raw["pretrain"] |= {
         **SETTINGS,
         "epochs": epochs,
         "batch_size": case.batch_size,
         "warmup_epochs": epochs / 20,
     }
-    raw["lfw"]["pretrain"]["score_every"] = max(1, epochs // 10)
-    yaml.dump(raw, path)
+    raw["pretrain"]["score_every"] = max(1, epochs // 10)
+    YAML().dump(raw, path)
     return load_params(path)
 
 
@@ -145,8 +143,8 @@ def environment(place: Path) -> dict[str, str]:
 
 def scores_of(backbone: nn.Module, params: Params, data: Path, device: str) -> dict[str, Any]:
     """Linear probe, kNN and verification of the frozen features."""
-    splits = frozen_splits(backbone.to(device).eval(), data, params.active.model.image_size, torch.device(device))
-    return score_frozen(params.active.evaluate, params.seed, splits).results
+    splits = frozen_splits(backbone.to(device).eval(), data, params.model.image_size, torch.device(device))
+    return score_frozen(params.probe, params.seed, splits).results
 
 
 if __name__ == "__main__":

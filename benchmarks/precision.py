@@ -27,7 +27,8 @@ from torch.utils._pytree import tree_map_only
 
 from benchmarks.common import ROOT, conclude, show
 from facerep.core.cores import cores
-from facerep.evaluate.stage import evaluate
+from facerep.evaluate.finetuned import evaluate
+from facerep.evaluate.pretrained import probe
 from facerep.finetune.stage import finetune
 from facerep.params import load_params
 from facerep.pretrain.stage import pretrain
@@ -100,13 +101,14 @@ def final_scores(path: Path, data: Path, pretext: str, precision: str, seed: int
         models, metrics, speed = here / "models", here / "metrics", here / "speed.json"
         first = pretrain(params, data, models / "pretrained", metrics / "pretrain", speed)
         finetune(params, data, models / "pretrained", models / "finetuned", metrics / "finetune", speed)
-        last = evaluate(params, data, models / "pretrained", models / "finetuned", metrics)
+        features = probe(params, data, models / "pretrained", metrics)
+        last = evaluate(params, data, models / "finetuned", metrics)
     told = {"pretext_" + name: first["test"][name] for name in ("accuracy", "psnr") if name in first.get("test", {})}
     return {
         "test_accuracy": last["test"]["accuracy"],
-        "probe": last["probe"]["accuracy"],
-        "knn": last["knn"]["accuracy"],
-        "verification_auc": last["verification"]["auc"],
+        "probe": features["probe"]["accuracy"],
+        "knn": features["knn"]["accuracy"],
+        "verification_auc": features["verification"]["auc"],
         **told,
     }
 

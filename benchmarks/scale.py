@@ -26,11 +26,10 @@ import numpy as np
 import psutil
 from dvc.repo import Repo
 
-from benchmarks.common import ROOT, arguments, conclude, number, show
+from benchmarks.common import ROOT, arguments, conclude, number, preset, show
 from benchmarks.data import draw_faces, write_tar
 from facerep.archives.reader import read_members
 from facerep.faces.shards import write_index
-from facerep.params import load_params
 from facerep.select.stage import select
 
 VGGFACE2_GB = 38  # of its archives
@@ -39,8 +38,10 @@ CUT = """
 import sys
 from pathlib import Path
 from facerep.crop.stage import crop
-from facerep.params import load_params
-settings = load_params(sys.argv[1]).vggface2.crop.model_copy(update={"method": "center", "size": 64, "shard_mb": 32})
+from facerep.presets import params_with
+root = Path(sys.argv[1])
+settings = params_with("vggface2", root / "params.yaml", root / "presets").crop
+settings = settings.model_copy(update={"method": "center", "size": 64, "shard_mb": 32})
 crop(settings, [Path(sys.argv[2])], Path(sys.argv[3]), per_identity=60, workers=int(sys.argv[4]))
 """
 
@@ -88,7 +89,7 @@ def main(given: list[str] | None = None) -> None:
 def _cropped(archive: Path, folder: Path, threads: int) -> tuple[float, float]:
     """Seconds, and the most bytes of the process and all its children."""
     env = os.environ | {"FACEREP_SCRATCH": str(folder / "scratch"), "PYTHONPATH": str(ROOT / "src")}
-    line = [sys.executable, "-c", CUT, str(ROOT / "params.yaml"), str(archive), str(folder / "faces"), str(threads)]
+    line = [sys.executable, "-c", CUT, str(ROOT), str(archive), str(folder / "faces"), str(threads)]
     start = time.perf_counter()
     process = subprocess.Popen(line, env=env, stderr=subprocess.DEVNULL)
     peaks = [0]
@@ -185,7 +186,7 @@ def _selected(data: Path, rows: int) -> float:
             }
 
     write_index(folder / "index.parquet", faces())
-    settings = load_params(ROOT / "params.yaml").vggface2.select
+    settings = preset("vggface2").select
     if rows < 500 * PER_IDENTITY:  # all of them in the test split: nothing to pretrain on is no mistake here
         settings = settings.model_copy(update={"min_labelled": 3})
     start = time.perf_counter()

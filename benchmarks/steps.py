@@ -9,7 +9,7 @@ from torch.profiler import record_function
 from torchvision.transforms.v2 import functional as tvf
 from transformers import ConvNextConfig, ConvNextForImageClassification
 
-from benchmarks.common import ROOT, Case
+from benchmarks.common import Case, preset
 from benchmarks.operators import PHASES
 from benchmarks.peer_packages import peer
 from benchmarks.variants import Work, timed
@@ -19,7 +19,7 @@ from facerep.faces.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize, to_
 from facerep.nets.convnext import SIZES, build_backbone
 from facerep.nets.fast import compile_blocks, draw_drop_path, make_fast
 from facerep.nets.groups import parameter_groups
-from facerep.params import Model, Pretrain, load_params
+from facerep.params import Model, Pretrain
 from facerep.pretrain.heads import Answer
 from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretext import Truth
@@ -32,8 +32,8 @@ SEED = 0
 
 
 def settings_of_pretraining(**changes: Any) -> Pretrain:
-    """params.yaml's for the demo: crops, mirrors, clipped gradients; with changes."""
-    return load_params(ROOT / "params.yaml").demo.pretrain.model_copy(update=changes)
+    """The demo's: crops, mirrors, clipped gradients; with changes."""
+    return preset("demo").pretrain.model_copy(update=changes)
 
 
 def resident(case: Case, device: torch.device | str = "cpu") -> Batch:

@@ -1,4 +1,4 @@
-"""The one command, `facerep`: everything besides `dvc` that a user types. Heavy imports wait for the command that needs them."""
+"""The one command, `facerep`: what a user types besides `dvc`. Heavy imports wait for the command that needs them."""
 
 import os
 import shlex

@@ -43,18 +43,22 @@ def flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
             yield above + key, value
 
 
-def changes(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
-    """The values of a preset that differ from params.yaml, by key. Raises FacerepError if params.yaml would not be valid."""
+def params_with(name: str, params: Path, folder: Path = PRESETS) -> Params:
+    """params.yaml with a preset's values. Raises FacerepError if these do not fit together."""
     raw = load_yaml(params, "run from the repository's root")
-    now = dict(flat(raw))
-    preset = load_preset(name, folder)
-    for key, value in preset.items():
+    for key, value in load_preset(name, folder).items():
         put(raw, key, value)
     try:
-        Params.model_validate(raw)
+        return Params.model_validate(raw)
     except ValidationError as error:
         raise FacerepError(f"{folder / name}.yaml: {sentence(error, Params)}") from None
-    return {key: value for key, value in preset.items() if now[key] != value}
+
+
+def changes(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
+    """The values of a preset that differ from params.yaml, by key. Raises FacerepError as params_with does."""
+    params_with(name, params, folder)
+    now = dict(flat(load_yaml(params, "run from the repository's root")))
+    return {key: value for key, value in load_preset(name, folder).items() if now[key] != value}
 
 
 def write_preset(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:

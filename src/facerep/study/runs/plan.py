@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
 
 class Planner:
-    """The runs of a study: its preset and its own settings, on top of params.yaml. Raises FacerepError for what is refused."""
+    """The runs of a study: its preset and its settings, on top of params.yaml. Raises FacerepError for what is refused."""
 
     def __init__(self, study: Study, params: Path = Path("params.yaml")) -> None:
         self.study = study
