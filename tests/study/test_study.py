@@ -14,7 +14,7 @@ import yaml
 from tests.support.killing import kill_all_below
 from tests.support.repository import STUDY, TINY, sh, tiny_repository
 
-COMMAND = (sys.executable, "-m", "facerep.study", "studies/tiny.yaml", "--jobs", "2")
+COMMAND = ("facerep", "study", "studies/tiny.yaml", "--jobs", "2")
 
 
 def experiments(repo: Path) -> list[str]:
@@ -63,9 +63,12 @@ def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
     runs = pq.read_table(results / "runs.parquet").to_pylist()
     assert len(runs) == 8
     for run in runs:
-        evaluated = json.loads(of_experiment(repository, run["experiment"], "metrics/evaluate.json"))
+        evaluated, probed = (
+            json.loads(of_experiment(repository, run["experiment"], f"metrics/{stage}.json"))
+            for stage in ("evaluate", "probe")
+        )
         assert run["accuracy"] == evaluated["test"]["accuracy"]
-        assert run["probe"] == evaluated["probe"]["by_labels"][str(run["labels"])]
+        assert run["probe"] == probed["probe"]["by_labels"][str(run["labels"])]
 
     # a pretrained model serves all budgets, and the photographs of a seed are the same for all variants
     locks = {r["experiment"]: yaml.safe_load(of_experiment(repository, r["experiment"], "dvc.lock")) for r in runs}
@@ -99,7 +102,7 @@ def test_a_share_runs_elsewhere_and_travels_by_git(repository: Path, tmp_path: P
     assert experiments(other) == []
     sh("dvc", "exp", "pull", "--no-cache", "--rev", "HEAD", "origin", cwd=other)
     assert experiments(other) == names
-    sh(*COMMAND, "--report", cwd=other)
+    sh("facerep", "report", "studies/tiny.yaml", cwd=other)
     mine, theirs = (json.loads((r / "results/tiny/verdict.json").read_text()) for r in (repository, other))
     assert theirs == mine
     assert not sh(*COMMAND, "--plan", cwd=other).strip()
