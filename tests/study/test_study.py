@@ -1,9 +1,7 @@
 """A tiny study, real in every part: DVC's queue, a kill on the way, models shared by budgets, and two machines."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import yaml
 
 from tests.support.killing import kill_all_below
-from tests.support.repository import STUDY, TINY, sh, tiny_repository
+from tests.support.repository import STUDY, environment, sh, tiny_repository
 
 COMMAND = ("facerep", "study", "studies/tiny.yaml", "--jobs", "2")
 
@@ -29,9 +27,7 @@ def of_experiment(repo: Path, name: str, path: str) -> str:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    repo = tiny_repository(
-        tmp_path_factory.mktemp("study") / "facerep", TINY | {"demo.evaluate.verification_bootstrap": 50}
-    )
+    repo = tiny_repository(tmp_path_factory.mktemp("study") / "facerep")
     (repo / "studies").mkdir()
     (repo / "studies" / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     sh("git", "add", ".", cwd=repo)
@@ -42,8 +38,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with subprocess.Popen(COMMAND, cwd=repository, env=os.environ | {"PATH": path}, start_new_session=True) as running:
+    with subprocess.Popen(COMMAND, cwd=repository, env=environment(), start_new_session=True) as running:
         while len(experiments(repository)) < 2:
             assert running.poll() is None
             time.sleep(0.5)
