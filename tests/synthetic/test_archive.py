@@ -250,7 +250,7 @@ DRAWN = [
 
 def test_version_1_draws_what_it_always_drew() -> None:
     """Processors may round differently, so a grey may be off by some."""
-    told = "another picture: a change to what is drawn needs VERSION + 1 in synthetic/archive.py, in the URLs, and new numbers here"
+    told = "another picture: what is drawn has changed, which needs VERSION + 1, in our URLs too, and new numbers here"
     assert VERSION == 1, told
     photo = photograph(Split("train", 1, 120, 30, 0), 1, 1)
     image = Image.open(io.BytesIO(photo.data))
