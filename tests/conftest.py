@@ -22,7 +22,7 @@ os.environ["FACEREP_SCRATCH"] = tempfile.mkdtemp(prefix="facerep-scratch-")
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`faces/` (8 × 8 pretraining and 4 × 8 labelled faces of 32 px) and `selection.parquet`."""
-    from facerep.params import Select, UseFraction
+    from facerep.params import Select
     from facerep.select.stage import select
 
     data = tmp_path_factory.mktemp("data")
@@ -33,10 +33,6 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         min_labelled=6,
         val_fraction=0.25,
         test_fraction=0.25,
-        use_fraction=UseFraction(pretrain=1.0, labelled=1.0),
-        min_side=0,
-        min_sharpness=0,
-        require_face=False,
         near_duplicate_bits=6,
         shared_photograph_bits=6,
     )

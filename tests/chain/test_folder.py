@@ -1,6 +1,6 @@
 """A user's own photographs that are not faces: scikit-learn's digits, some in class folders and more without labels.
 
-What README's "Your own photographs" says of layouts, copies, small classes and mistakes; and, slow, the study itself.
+What docs/own-photographs.md says of layouts, copies, small classes and mistakes; and, slow, the study itself.
 """
 
 import html
@@ -25,7 +25,8 @@ from facerep.download.stage import download
 from facerep.faces.roles import read_selection
 from facerep.faces.shards import ShardReader
 from facerep.finetune.stage import finetune
-from facerep.params import Archive, Download, Params, load_params
+from facerep.params import Archive, Download, Params
+from facerep.presets import params_with
 from facerep.select.stage import select
 from facerep.study.config import load_study
 from facerep.study.runs.plan import Planner
@@ -86,11 +87,10 @@ def two_folders(photographs: Path) -> tuple[Archive, Archive]:
 
 
 def our_params(**changes: Any) -> Params:
-    """params.yaml as it is, with `select` or `finetune` of the block `folder` changed."""
-    params = load_params(ROOT / "params.yaml")
-    parts = {name: getattr(params.folder, name).model_copy(update=part) for name, part in changes.items()}
-    folder = params.folder.model_copy(update=parts)
-    return params.model_copy(update={"profile": "folder", "folder": folder})
+    """params.yaml with the preset `folder`, and with `select` or `finetune` changed."""
+    params = params_with("folder", ROOT / "params.yaml", ROOT / "presets")
+    parts = {name: getattr(params, name).model_copy(update=part) for name, part in changes.items()}
+    return params.model_copy(update=parts)
 
 
 class Found(NamedTuple):
@@ -104,11 +104,11 @@ class Found(NamedTuple):
         return read_selection(self.data / "selection.parquet", role).to_pylist()
 
     def selected(self, params: Params) -> dict[str, Any]:
-        return select(params.active.select, params.seed, self.data / "faces/index.parquet", self.data / "s.parquet")
+        return select(params.select, params.seed, self.data / "faces/index.parquet", self.data / "s.parquet")
 
 
 def through(repo: Path, *archives: Archive) -> Found:
-    """The three stages with the parameters of params.yaml, in a repository."""
+    """The three stages with the parameters of the preset folder, in a repository."""
     params, data = our_params(), repo / "data"
     (repo / ".dvc").mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -116,8 +116,8 @@ def through(repo: Path, *archives: Archive) -> Found:
         for name in ("FACEREP_MIRROR", "FACEREP_SCRATCH"):
             patch.delenv(name, raising=False)
         download(Download(archives=list(archives)), data / "raw")
-        cropped = crop(params.active.crop, raw_files(data / "raw"), data / "faces", workers=1)
-    chosen = select(params.active.select, params.seed, data / "faces/index.parquet", data / "selection.parquet")
+        cropped = crop(params.crop, raw_files(data / "raw"), data / "faces", workers=1)
+    chosen = select(params.select, params.seed, data / "faces/index.parquet", data / "selection.parquet")
     return Found(data, cropped, chosen)
 
 
@@ -134,7 +134,7 @@ def number_of(row: dict[str, Any]) -> int:
 
 
 def test_two_folders_become_a_labelled_task_and_photographs_to_pretrain_on(found: Found) -> None:
-    """With both thresholds at 16, as params.yaml has it, although a digit has but 64 pixels.
+    """With both thresholds at 16, as the preset has it, although a digit has but 64 pixels.
 
     It is right for them: of all pairs of different digits the two most alike have hashes 36 bits apart, and the median
     digit is 70 from its nearest, so that none is taken for another's copy. A copy of JPEG quality 95 or enlarged by
@@ -279,7 +279,7 @@ def studied(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     study["set"] |= {"finetune.score_every": 10}
     (repo / "studies").mkdir()
     (repo / "studies" / "folder.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    out = sh("python", "-m", "facerep.study", "studies/folder.yaml", cwd=repo)
+    out = sh("facerep", "study", "studies/folder.yaml", cwd=repo)
     assert out.rstrip().endswith("See results/folder/index.html")
     return repo
 
@@ -321,7 +321,7 @@ def test_a_second_time_nothing_runs(studied: Path) -> None:
         return subprocess.run(command, cwd=studied, text=True, capture_output=True, check=True).stdout
 
     before, results = experiments(), contents(studied / "results")
-    assert sh("python", "-m", "facerep.study", "studies/folder.yaml", "--plan", cwd=studied) == ""
-    sh("python", "-m", "facerep.study", "studies/folder.yaml", cwd=studied)
+    assert sh("facerep", "study", "studies/folder.yaml", "--plan", cwd=studied) == ""
+    sh("facerep", "study", "studies/folder.yaml", cwd=studied)
     assert experiments() == before
     assert contents(studied / "results") == results, "the same runs give the same bytes"

@@ -12,10 +12,10 @@ from tests.support.repository import metrics, set_params, sh, tiny_repository
 
 LFW_SHA256 = "23d666085a513dca169d331b5259112bdd70a4cf62b2479569891198a7a7c281"
 QUICK = (
-    "lfw.pretrain.epochs=2",
-    "lfw.pretrain.warmup_epochs=1",
-    "lfw.finetune.epochs=4",
-    "lfw.finetune.warmup_epochs=1",
+    "pretrain.epochs=2",
+    "pretrain.warmup_epochs=1",
+    "finetune.epochs=4",
+    "finetune.warmup_epochs=1",
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -24,8 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 @pytest.mark.skipif(not (DATA / "lfw-min2.tgz").is_file(), reason=f"needs {DATA / 'lfw-min2.tgz'}, which is not there")
 def test_lfw_from_the_archive_to_the_pictures(tmp_path: Path) -> None:
     repo = tiny_repository(tmp_path / "facerep", {})
-    archives = f"lfw.download.archives=[{{url: lfw-min2.tgz, sha256: {LFW_SHA256}}}]"
-    options = [option for change in (archives, "profile=lfw", *QUICK) for option in ("-S", change)]
+    sh("facerep", "preset", "lfw", cwd=repo)
+    archives = f"download.archives=[{{url: lfw-min2.tgz, sha256: {LFW_SHA256}}}]"
+    options = [option for change in (archives, *QUICK) for option in ("-S", change)]
     sh("dvc", "exp", "run", *options, cwd=repo, env={"FACEREP_MIRROR": str(DATA)})
 
     crop, select = metrics(repo, "crop"), metrics(repo, "select")
@@ -49,11 +50,12 @@ def test_vggface2_photographs_among_drawn_ones_with_their_genuine_boxes(tmp_path
     """Six photographs of one person are no task by themselves, so drawn people stand beside her."""
     repo = tiny_repository(tmp_path / "facerep")
     params = repo / "params.yaml"
-    drawn = {"url": "synthetic://faces.tar?train_identities=8&test_identities=4&photos=14&seed=0", "sha256": None}
+    drawn = {
+        "url": "synthetic://faces.tar?train_identities=8&test_identities=4&photos=14&seed=0&version=1",
+        "sha256": None,
+    }
     genuine = [{"url": "vggface2_test_sample.tar.gz"}, {"url": "loose_bb_test.head.csv"}]
-    set_params(
-        params, {"demo.download.archives": [drawn, *genuine], "demo.select.min_labelled": 6, "demo.crop.size": 112}
-    )
+    set_params(params, {"download.archives": [drawn, *genuine], "select.min_labelled": 6, "crop.size": 112})
     sh("dvc", "repro", cwd=repo, env={"FACEREP_MIRROR": str(DATA / "vggface2")})
 
     rows = pq.read_table(repo / "data" / "faces" / "index.parquet").to_pylist()

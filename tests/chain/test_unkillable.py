@@ -47,10 +47,10 @@ EPOCHS = {"pretrain": 8, "finetune": 10}
 SMALL = TINY | {
     "threads": 1,
     "save_every_s": 0.2,
-    "demo.pretrain.epochs": EPOCHS["pretrain"],
-    "demo.pretrain.batch_size": 8,
-    "demo.finetune.epochs": EPOCHS["finetune"],
-    "demo.finetune.batch_size": 8,
+    "pretrain.epochs": EPOCHS["pretrain"],
+    "pretrain.batch_size": 8,
+    "finetune.epochs": EPOCHS["finetune"],
+    "finetune.batch_size": 8,
 }
 REPRO = ("dvc", "repro", "finetune")
 full_device = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs Linux's /dev/full")
@@ -265,7 +265,7 @@ def test_every_parameter_that_dvc_watches_names_another_run(
     params = load_params(ROOT / "params.yaml")
     names = {"": name(params)}
     watched = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["params"]
-    for key in (key.replace("${profile}", params.profile) for key in watched):
+    for key in watched:
         names |= {changed: name(other) for changed, other in changes(params, key.split("."))}
     assert len(names) > 25
     same = [key for key in names if key and names[key] == names[""]]
@@ -406,9 +406,7 @@ def newest_in_bucket(address: str) -> tuple[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "change", [{"demo.pretrain.learning_rate": 0.003}, {"demo.crop.quality": 90}], ids=["params", "data"]
-)
+@pytest.mark.parametrize("change", [{"pretrain.learning_rate": 0.003}, {"crop.quality": 90}], ids=["params", "data"])
 def test_anything_changed_starts_afresh(change: dict[str, object], prepared: Path, tmp_path: Path) -> None:
     killed_one, fresh = (copied(prepared, tmp_path / name / "facerep") for name in ("killed", "fresh"))
     with Run(killed_one, *REPRO) as run:

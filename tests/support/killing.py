@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.repository import contents, sh
+from tests.support.repository import contents, environment, sh
 
 STATE = re.compile(r"checkpoint-(\d+)-(\d+)-[0-9a-f]{16}\.pt")
 PATIENCE = 240  # seconds for what takes ten on a machine with nothing else to do
@@ -29,13 +28,10 @@ class Run:
     def __init__(self, clone: Path, *command: str, env: dict[str, str] | None = None) -> None:
         self.clone = clone
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        left_out = ("PYTHONPATH", "FACEREP_SCRATCH", "FACEREP_MIRROR")
-        environment = {k: v for k, v in os.environ.items() if k not in left_out}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._process = subprocess.Popen(
             command,
             cwd=clone,
-            env=environment | (env or {}),
+            env=environment(**(env or {})),
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -4,14 +4,13 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.faulty_bucket import Bucket, faulty_bucket
 from tests.support.paths import ROOT
-from tests.support.repository import contents, sh
+from tests.support.repository import contents, environment, sh
 
 WITHIN = 45  # seconds: half a minute on a quiet machine
 GCSFS = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
@@ -79,13 +78,13 @@ def cloned(repo: Path, folder: Path, bucket: Bucket) -> Path:
 
 def remote(repo: Path, *command: str, env: dict[str, str] | None = None) -> tuple[int, str]:
     """`facerep remote …`: its exit code and what it said; it may not take longer than WITHIN when it fails."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GCSFS", "GOOGLE", "GCE"))}
-    environment |= {"PYTHONPATH": str(ROOT / "src")} | (env or {})
+    of_google = ("GCSFS", "GOOGLE", "GCE")
+    given = {name: value for name, value in environment().items() if not name.startswith(of_google)}
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "facerep.remote.cli", *command],
+        ["facerep", "remote", *command],
         cwd=repo,
-        env=environment,
+        env=given | (env or {}),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

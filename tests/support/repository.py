@@ -5,32 +5,35 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from facerep.presets import load_preset
 from tests.support.paths import ROOT
 
 TINY = {
-    "demo.download.archives.0.url": "synthetic://faces.tar?train_identities=8&test_identities=4&photos=14&seed=0",
-    "demo.crop.size": 32,
-    "demo.crop.shard_mb": 0.1,
-    "demo.select.min_labelled": 8,
-    "demo.model.image_size": 32,
-    "demo.pretrain.epochs": 2,
-    "demo.pretrain.batch_size": 16,
-    "demo.pretrain.val_fraction": 0.13,
-    "demo.pretrain.test_fraction": 0.13,
-    "demo.finetune.epochs": 3,
-    "demo.finetune.batch_size": 16,
-    "demo.evaluate.probe_labels": [1, 2],
-    "demo.evaluate.bootstrap": 100,
+    "download.archives.0.url": "synthetic://faces.tar?train_identities=8&test_identities=4&photos=14&seed=0&version=1",
+    "crop.size": 32,
+    "crop.shard_mb": 0.1,
+    "select.min_labelled": 8,
+    "model.image_size": 32,
+    "pretrain.epochs": 2,
+    "pretrain.batch_size": 16,
+    "pretrain.val_fraction": 0.13,
+    "pretrain.test_fraction": 0.13,
+    "finetune.epochs": 3,
+    "finetune.batch_size": 16,
+    "probe.labels": [1, 2],
+    "evaluate.bootstrap": 100,
 }
 STUDY: dict[str, Any] = {
     "name": "tiny",
     "title": "A tiny study",
-    "profile": "demo",
+    "preset": "demo",
     "baseline": "original",
     "seeds": [0, 1],
     "set": {"threads": 1},
@@ -43,14 +46,29 @@ STUDY: dict[str, Any] = {
 }
 
 
+def environment(**more: str) -> dict[str, str]:
+    """A user's who has this repository installed: its command and this Python's programs first, and nothing of FACEREP_*."""
+    left_out = ("FACEREP_SCRATCH", "FACEREP_MIRROR")
+    path = os.pathsep.join([str(_command()), str(Path(sys.executable).parent), os.environ["PATH"]])
+    own = {"PATH": path, "PYTHONPATH": str(ROOT / "src")}
+    return {name: value for name, value in os.environ.items() if name not in left_out} | own | more
+
+
+@cache
+def _command() -> Path:
+    """A folder with the command `facerep` of this repository, whichever one is installed."""
+    script = Path(tempfile.mkdtemp(prefix="facerep-command-")) / "facerep"
+    script.write_text(f"#!{sys.executable}\nfrom facerep.cli import app\n\napp()\n")
+    script.chmod(0o755)
+    return script.parent
+
+
 def sh(*command: str, cwd: Path, ok: bool = True, env: dict[str, str] | None = None) -> str:
-    """Run a command with this environment's programs first; its output, both streams."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "FACEREP_SCRATCH", "FACEREP_MIRROR")}
+    """Run a command, such as `facerep` or `dvc`, in `environment`; its output, both streams."""
     done = subprocess.run(
         command,
         cwd=cwd,
-        env=environment | {"PATH": path} | (env or {}),
+        env=environment(**(env or {})),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -81,17 +99,25 @@ def contents(*folders: Path) -> dict[str, bytes]:
 
 
 def tiny_repository(repo: Path, changes: dict[str, object] | None = None) -> Path:
-    """A copy of the repository's files at `repo`, with parameters changed (default: to tiny ones), committed."""
+    """A copy of the repository's files at `repo`, with parameters changed (default: to tiny ones), committed.
+
+    In the preset demo they are changed as well: a study of it begins there.
+    """
     repo.mkdir(parents=True)
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
     )
-    wanted = ("src/", "stages/", ".dvc/", "examples/", ".gitignore", ".dvcignore", "dvc.yaml", "params.yaml")
+    folders = ("src/", "stages/", "presets/", ".dvc/", "examples/")
+    wanted = (*folders, ".gitignore", ".dvcignore", "dvc.yaml", "params.yaml")
     for name in listed.stdout.splitlines():
         if name.startswith(wanted) and (ROOT / name).is_file():
             (repo / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, repo / name)
-    set_params(repo / "params.yaml", TINY if changes is None else changes)
+    changes = TINY if changes is None else changes
+    set_params(repo / "params.yaml", changes)
+    named = load_preset("demo", repo / "presets").keys()
+    shared = {key: value for key, value in changes.items() if key in named or key.startswith("download.")}
+    set_params(repo / "presets" / "demo.yaml", shared)
     sh("git", "init", "-q", "-b", "main", cwd=repo)
     sh("git", "config", "user.email", "a@b.c", cwd=repo)
     sh("git", "config", "user.name", "Tester", cwd=repo)
