@@ -83,7 +83,7 @@ part() { # NAME LIMIT COMMAND…: run it if it was asked for, note how it ended
 
 # 8 minutes in all: 235 s to the end of steps, which keeps each case that it has measured, 75 and 155 for the others
 part tests 85 "$PYTHON" -m pytest -m gpu -v --tb=short -p no:cacheprovider --timeout 60 --session-timeout 75 --durations 8 \
-  $(grep -l '^@pytest\.mark\.gpu' tests/*.py)
+  $(grep -rlE '^@pytest\.mark\.gpu' --include='*.py' tests)
 part steps $((235 - SECONDS)) "$PYTHON" -m benchmarks.train_step --device $device --json "$OUT/train_step.json" "${steps[@]}"
 part loader 75 "$PYTHON" -m benchmarks.loader --device $device --json "$OUT/loader.json" "${loader[@]}"
 part pretrain 155 "$PYTHON" -m benchmarks.gpu_pretrain --device $device --data "$work/data" --seconds $seconds --out "$OUT"

@@ -125,7 +125,7 @@ say "$STUDY at $rev, to $url and gs://$BUCKET"
 python cloud/home.py bring "$STUDY"
 (while sleep "$SYNC_S"; do sync || say "the trip home failed, the next one takes it all."; done) &
 syncing=$!
-python -m facerep.study "$STUDY" --jobs "$JOBS" &
+facerep study "$STUDY" --jobs "$JOBS" &
 study=$!
 trap stopped TERM INT
 code=0

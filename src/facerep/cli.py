@@ -30,7 +30,7 @@ remote = typer.Typer(
 app.add_typer(remote, name="remote")
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study's YAML file, such as studies/demo.yaml.")]
-Results = Annotated[Path, typer.Option("--results", help="The folder above <study>/.")]
+Results = Annotated[Path, typer.Option("--results", help="The folder above `<study>/`.")]
 Drop = Annotated[bool, typer.Option("--drop", help="Drop results that the study no longer plans.")]
 RemoteName = Annotated[str | None, typer.Option("--remote", "-r", help="Another remote than the default.")]
 

@@ -15,7 +15,7 @@ from facerep.core.files import atomic
 from facerep.params import Params, load_yaml, sentence
 
 PRESETS = Path("presets")
-_WORD = re.compile(r"[A-Za-z_][\w./-]*")  # what Hydra takes for a text without quotes …
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")  # what Hydra takes for a text without quotes …
 _NO_WORDS = ("true", "false", "null", "nan", "inf", "infinity")  # … but for these
 
 
@@ -51,14 +51,14 @@ def params_with(name: str, params: Path, folder: Path = PRESETS) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise FacerepError(f"{folder / name}.yaml: {sentence(error, Params)}") from None
+        raise FacerepError(f"{params} with {folder / name}.yaml: {sentence(error, Params)}") from None
 
 
 def changes(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
-    """The values of a preset that differ from params.yaml, by key. Raises FacerepError as params_with does."""
+    """The values of a preset that params.yaml has not, by key. Raises FacerepError as params_with does."""
     params_with(name, params, folder)
     now = dict(flat(load_yaml(params, "run from the repository's root")))
-    return {key: value for key, value in load_preset(name, folder).items() if now[key] != value}
+    return {key: value for key, value in load_preset(name, folder).items() if key not in now or now[key] != value}
 
 
 def write_preset(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
@@ -70,13 +70,13 @@ def write_preset(name: str, params: Path, folder: Path = PRESETS) -> dict[str, A
     for key in changed:
         *above, last = key.split(".")
         block, source = text, preset
-        for name in above:
-            block, source = block[name], source[name]
-        block[last] = _in_place_of(block[last], source[last])
+        for part in above:
+            block, source = block[part], source[part]
+        block[last] = _in_place_of(block.get(last), source[last])
     out = io.StringIO()
     yaml.dump(text, out)
-    with atomic(params) as part:
-        part.write_text(out.getvalue(), encoding="utf-8")
+    with atomic(params) as file:
+        file.write_text(out.getvalue(), encoding="utf-8")
     return changed
 
 

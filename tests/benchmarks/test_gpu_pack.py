@@ -80,7 +80,7 @@ def test_training_and_its_benchmarks_import_what_the_machine_has_and_the_wheels_
         "stages",
         "facerep.pretrain.stage",
         "facerep.finetune.stage",
-        "facerep.evaluate.stage",
+        "facerep.evaluate.pretrained",
         *tested,
     ]
     modules += [f"benchmarks.{name}" for name in ("train_step", "loader", "gpu_pretrain")]

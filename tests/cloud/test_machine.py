@@ -21,7 +21,7 @@ from tests.support.faulty_bucket import Bucket, faulty_bucket
 from tests.support.git_server import git_server
 from tests.support.killing import kill_all_below, position
 from tests.support.paths import ROOT
-from tests.support.repository import STUDY, TINY, contents, sh, tiny_repository
+from tests.support.repository import STUDY, TINY, contents, environment, sh, tiny_repository
 
 TOKEN = "t0ken-of-nobody"
 LINES = yaml.safe_load((ROOT / "cloud" / "study.sky.yaml").read_text())["run"]
@@ -40,8 +40,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bare repository with cloud/, a tiny study, and, as ours, a dvc.lock of other data that no bucket has."""
     folder = tmp_path_factory.mktemp("git")
-    changes = {"demo.evaluate.verification_bootstrap": 50, "demo.pretrain.epochs": EPOCHS}
-    repo = tiny_repository(folder / "facerep", TINY | changes)
+    repo = tiny_repository(folder / "facerep", TINY | {"pretrain.epochs": EPOCHS})
     shutil.copytree(ROOT / "cloud", repo / "cloud")
     shutil.copy(ROOT / "dvc.lock", repo / "dvc.lock")
     (repo / "studies").mkdir()
@@ -58,8 +57,7 @@ class Machine:
     def __init__(self, folder: Path, url: str, origin: Path, bucket: Bucket) -> None:
         self.folder, self.log, self.work = folder, folder.with_suffix(".log"), folder / "study"
         folder.mkdir()
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "FACEREP_SCRATCH")}
-        environment |= {
+        told = {
             "STUDY": "studies/tiny.yaml",
             "GIT_URL": url,
             "GIT_REV": sh("git", "rev-parse", "main", cwd=origin).strip(),
@@ -74,7 +72,7 @@ class Machine:
             self.process = subprocess.Popen(
                 ["bash", "-c", LINES],
                 cwd=folder,
-                env=environment,
+                env=environment(**told),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
