@@ -69,22 +69,22 @@ def fetch(study: Study) -> None:
     say(f"{len(mine)} experiments are there; fetching their data and pretrained models.")
     with Repo() as repo:
         repo.stage_cache.pull(None)
-        for objects in repo.stage_cache.get_used_objs(notes(repo, mine, [*DATA, "pretrain"])).values():
+        for objects in repo.stage_cache.get_used_objs(notes(repo, mine, [*DATA, "pretrain", "probe"])).values():
             if repo.cloud.pull(objects).failed:
-                say("the bucket lacks some of them; what is wanting is made again.")
+                say("the bucket lacks some of them; what is missing is made again.")
 
 
 def share(study: Study) -> None:
     """Run the shared stages, each as an experiment of its own that goes home at once: DVC then has them for every run."""
     with chdir(HOME):
         choice = bench(study).choice()
-        wanting = choice.wanting or bench(study).wanting(bench(study).runs(choice.tuned))
-        missing = [stage for stage in DATA if data_name(study, stage) not in experiments()]
-    if not wanting:
+        runs = choice.missing or bench(study).missing(bench(study).runs(choice.tuned))
+        stages = [stage for stage in DATA if data_name(study, stage) not in experiments()]
+    if not runs:
         return
-    for stage in missing:
+    for stage in stages:
         with chdir(HOME):
-            settings = wanting[0].arguments[2:]  # without its name
+            settings = runs[0].arguments[2:]  # without its name
             dvc("exp", "run", "--temp", "--pull", "--name", data_name(study, stage), *settings, stage)
         send(study)
 

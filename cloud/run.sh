@@ -72,7 +72,7 @@ pointed_at_bucket() {   # in the clone of the current folder
 }
 
 prepared() {
-  export FACEREP_SCRATCH=gs://$BUCKET/scratch   # states of training outlive the machine
+  export FACEREP_SCRATCH=gs://$BUCKET/scratch   # checkpoints outlive the machine
   export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT=false   # else gcsfs asks for rights on the bucket itself
   mkdir -p scratch
   if [ ! -e "$home/.git" ]; then

@@ -244,8 +244,8 @@ def test_the_study_for_two_folders_is_of_the_size_that_it_says() -> None:
     planner = Planner(study, ROOT / "params.yaml")
     assert study.set["download.archives"][1]["name"] == "unlabelled.tar"
     accuracy: dict[str, float] = {}
-    while wanting := tune(study, planner, accuracy).wanting:
-        accuracy |= {run.name: 0.5 for run in wanting}
+    while missing := tune(study, planner, accuracy).missing:
+        accuracy |= {run.name: 0.5 for run in missing}
     runs = planner.runs(tune(study, planner, accuracy).tuned)
     assert (len(runs), len({run.name for run in runs} | accuracy.keys())) == (120, 138), "as its first lines say"
 

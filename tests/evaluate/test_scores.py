@@ -64,7 +64,7 @@ def test_each_accuracy_is_the_mean_of_its_column(found: Frozen) -> None:
     for way in ("probe", "knn"):
         assert results[way]["accuracy"] == mean[way]
         assert results[way]["by_labels"] == {str(n): mean[f"{way}_{n}"] for n in (1, 2, 4)}
-        assert results[way]["by_labels"]["4"] == results[way]["accuracy"], "four labels an identity are all there are"
+        assert results[way]["by_labels"]["4"] == results[way]["accuracy"], "four labels per identity are all there are"
     assert len(set(mean.values())) > 2, "the columns differ"
 
 

@@ -58,10 +58,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_study_from_its_first_run_to_its_results(made: Made, tmp_path: Path) -> None:
     bench, path = made.bench, tmp_path / "small.yaml"
-    while wanting := bench.choice().wanting:
-        made.make(wanting)
-    made.make(bench.wanting(bench.runs(bench.choice().tuned)))
-    assert not bench.wanting(bench.runs(bench.choice().tuned))
+    while missing := bench.choice().missing:
+        made.make(missing)
+    made.make(bench.missing(bench.runs(bench.choice().tuned)))
+    assert not bench.missing(bench.runs(bench.choice().tuned))
     sentence = report(bench, path)
     first = files(bench.results)
     assert {name for name in first if "/" not in name} >= FILES
@@ -89,28 +89,28 @@ def test_a_study_from_its_first_run_to_its_results(made: Made, tmp_path: Path) -
     assert files(bench.results) == first, "the same runs give the same bytes"
 
     made.records.clear()  # a fresh clone: no experiments, but what was committed
-    assert not bench.wanting(bench.runs(bench.choice().tuned))
+    assert not bench.missing(bench.runs(bench.choice().tuned))
     report(bench, path)
     assert files(bench.results) == first, "what is committed is enough"
 
 
 def test_an_unfinished_study_says_what_is_wanting(made: Made, tmp_path: Path) -> None:
     bench = made.bench
-    while wanting := bench.choice().wanting:
-        made.make(wanting)
+    while missing := bench.choice().missing:
+        made.make(missing)
     runs = bench.runs(bench.choice().tuned)
     made.make([run for run in runs if run.seed == 0 or run.variant == "original"])
     report(bench, tmp_path / "small.yaml")
     verdict = json.loads((bench.results / "verdict.json").read_text())
     assert (verdict["complete"], verdict["missing"]) == (False, 6)
-    assert len(bench.wanting(runs)) == 6
+    assert len(bench.missing(runs)) == 6
 
 
 @pytest.fixture
 def whole(made: Made) -> Bench:
     """A study of which every run is there."""
-    while wanting := made.bench.choice().wanting:
-        made.make(wanting)
+    while missing := made.bench.choice().missing:
+        made.make(missing)
     made.make(made.bench.runs(made.bench.choice().tuned))
     return made.bench
 

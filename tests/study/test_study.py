@@ -77,7 +77,7 @@ def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
     assert len({next(iter(found)) for found in splits.values()}) == 2
 
     first = {p.name: p.read_bytes() for p in results.iterdir() if p.is_file()}
-    assert "index.html" in sh(*COMMAND, cwd=repository)  # nothing is wanting
+    assert "index.html" in sh(*COMMAND, cwd=repository)  # nothing is missing
     assert experiments(repository) == names
     assert {p.name: p.read_bytes() for p in results.iterdir() if p.is_file()} == first
 

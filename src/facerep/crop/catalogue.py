@@ -108,7 +108,7 @@ def _identity_of(key: str) -> str:
 
 
 def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> FirstPass:
-    """The boxes, how many photographs there are, and which are to be cut: at most `limit` an identity.
+    """The boxes, how many photographs there are, and which are to be cut: at most `limit` per identity.
 
     Of the archives, names and box CSVs alone are read. Raises FacerepError for a damaged archive, hours before its end
     would be reached, and for a malformed CSV.

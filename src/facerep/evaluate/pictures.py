@@ -63,7 +63,7 @@ def _draw_neighbours(folder: Path, train: Split, test: Split, most: int = 8) -> 
 
 
 def _draw_hardest(path: Path, test: Split, seed: int, most: int = 4) -> None:
-    """The impostor pairs that look most alike, and the genuine pairs that look least alike, one an identity."""
+    """The impostor pairs that look most alike, and the genuine pairs that look least alike, one per identity."""
     pairs = all_pairs(test.features, test.labels, 100_000, seed)
     hard = np.where(pairs.genuine, pairs.similarity, -pairs.similarity)
     rows: list[int] = []

@@ -51,7 +51,7 @@ def _fitted(x: np.ndarray, y: np.ndarray, penalty: float, seed: int) -> Logistic
     with threadpool_limits(1), warnings.catch_warnings():
         # a probe that has not quite settled after so many steps is judged on val like any other
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # one or two labels an identity are what the few-label probes are about
+        # one or two labels per identity are what the few-label probes are about
         warnings.filterwarnings("ignore", message="The number of unique classes")
         return LogisticRegression(C=penalty, solver="lbfgs", max_iter=200, random_state=seed).fit(x, y)
 

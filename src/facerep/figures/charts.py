@@ -174,7 +174,7 @@ def _heat(axes: Axes, table: np.ndarray) -> None:
 
 
 def draw_label_curve(by_labels: dict[int, float], full: float, chance: float, path: str | Path) -> None:
-    """Accuracy of the linear probe over the labels an identity (logarithmic), between chance and all labels.
+    """Accuracy of the linear probe over the labels per identity (logarithmic), between chance and all labels.
 
     `by_labels` is accuracy by number of labels, `full` the accuracy from all of them, each in [0, 1].
     """
@@ -195,6 +195,6 @@ def draw_label_curve(by_labels: dict[int, float], full: float, chance: float, pa
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylim(0, min(1.02, 1.2 * max([*values, full, chance])))
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-        axes.set_xlabel("labels an identity (logarithmic)")
+        axes.set_xlabel("labels per identity (logarithmic)")
         axes.set_title("Linear probe: test accuracy by labels")
         _label_ends(axes, [(f"all labels {full:.1%}", GREEN, (1, full)), (f"chance {chance:.1%}", GREY, (1, chance))])

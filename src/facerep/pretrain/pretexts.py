@@ -10,7 +10,7 @@ A new pretext is one class more and one line in PRETEXTS; nothing else changes.
 - rotated_grayscale: both, their losses weighed by hand, or as Kendall, Gal, Cipolla, "Multi-task learning using
   uncertainty to weigh losses for scene geometry and semantics", CVPR 2018.
 - simclr: Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020: the modern
-  reference that the four are held against.
+  reference that the four are compared with.
 - supervised: the names of the unlabelled identities, which the others never see: the upper reference.
 """
 

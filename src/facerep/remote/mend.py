@@ -134,7 +134,7 @@ def main() -> None:
     if mended:
         print(f"Uploaded what the bucket held wrongly or lacked: {shown(mended)}.")
     if left:
-        print(f"Wrong in the bucket, or wanting, and not in this repository's cache either: {shown(left)}.")
+        print(f"Wrong in the bucket, or missing, and not in this repository's cache either: {shown(left)}.")
 
 
 def shown(names: list[str]) -> str:

@@ -1,1 +1,1 @@
-"""A study: variants of one recipe, held against a baseline over seeds and label budgets."""
+"""A study: variants of one recipe, compared with a baseline over seeds and label budgets."""

@@ -32,7 +32,7 @@ def run_study(
     share = Share(seeds, variants)
     if plan:
         choice = bench.choice()
-        for run in choice.wanting or bench.wanting(bench.runs(choice.tuned)):
+        for run in choice.missing or bench.missing(bench.runs(choice.tuned)):
             if share.has(run):
                 print(run.line)
         return

@@ -50,7 +50,7 @@ class Study(Strict):
     preset: str  # of presets/: where everything that the study does not name comes from
     baseline: Name
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    budgets: Annotated[dict[Labels, Setting], Field(min_length=1)]  # labels an identity, and what goes with them
+    budgets: Annotated[dict[Labels, Setting], Field(min_length=1)]  # labels per identity, and what goes with them
     set: Setting = Field(default_factory=dict)
     variants: Annotated[dict[Name, Variant], Field(min_length=2)]
     tune: Tune | None = None

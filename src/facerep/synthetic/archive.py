@@ -136,7 +136,7 @@ def draw_photographs(split: Split, number: int) -> list[Photo]:
 
 
 def photo_count(split: Split, number: int) -> int:
-    """How many photographs an identity has."""
+    """How many photographs per identity has."""
     share = np.random.default_rng([split.seed, number, 0, 1]).uniform(0.7, 1.3)
     return max(min(split.photos, 1), round(split.photos * share))
 

@@ -188,7 +188,7 @@ def test_the_verdict_in_words(found: tuple[Tables, Answers]) -> None:
     assert "8 seeds could have seen a difference of" in said["variants"]["grayscale"]["sentence"]
     sentence = said["variants"]["rotated"]["labels_saved_sentence"]
     assert sentence.startswith(
-        f"With 2, 4 and 8 labels an identity it reaches what original reaches with {two:.1f} (95 % "
+        f"With 2, 4 and 8 labels per identity it reaches what original reaches with {two:.1f} (95 % "
     )
     assert sentence.endswith(" and more than 8.")
     assert (said["complete"], said["missing"]) == (True, 0)
@@ -202,7 +202,7 @@ def test_the_verdict_in_words(found: tuple[Tables, Answers]) -> None:
     assert not few["complete"]
     alone = [r for r in records(study(), accuracy) if r.run.variant == "original"]
     nothing = verdict(study(), answer(study(), tables(study(), alone)), 48)
-    assert nothing["sentence"] == "There is nothing to hold against original yet."
+    assert nothing["sentence"] == "There is nothing to compare with original yet."
     assert not any("smallest p after Holm is" in rule for rule in nothing["rules"])
 
 

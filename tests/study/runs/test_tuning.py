@@ -21,7 +21,7 @@ def test_the_first_key_is_tried_first_and_the_baseline_has_no_pretraining_to_tun
         "rotated": "pretrain.learning_rate",
         "grayscale": "pretrain.learning_rate",
     }
-    assert len(choice.wanting) == (3 + 2 + 2) * 2
+    assert len(choice.missing) == (3 + 2 + 2) * 2
     assert choice.tuned == {"original": {}, "rotated": {}, "grayscale": {}}
 
 
@@ -35,13 +35,13 @@ def test_the_best_mean_on_val_is_chosen_key_by_key_and_of_equals_the_first() -> 
 
     known: dict[str, float] = {}
     waves = 0
-    while (choice := tune(of, plan, known)).wanting:
+    while (choice := tune(of, plan, known)).missing:
         waves += 1
-        for run in choice.wanting:
+        for run in choice.missing:
             learning = run.settings.get("finetune.learning_rate", 0.002)
             pretraining = None if run.variant == "original" else run.settings["pretrain.learning_rate"]
             known[run.name] = accuracy(learning, pretraining, run.seed)
-    assert waves == 2  # the keys one after the other, and then nothing is wanting
+    assert waves == 2  # the keys one after the other, and then nothing is missing
     assert choice.tuned["original"] == {"finetune.learning_rate": 0.002}
     assert choice.tuned["rotated"] == {"pretrain.learning_rate": 0.004, "finetune.learning_rate": 0.002}
     assert ("rotated", "pretrain.learning_rate", 0.004) in choice.chosen
@@ -57,7 +57,7 @@ def test_the_best_mean_on_val_is_chosen_key_by_key_and_of_equals_the_first() -> 
 
 def test_without_tuning_nothing_is_wanting() -> None:
     choice = tune(study(), planner(study()), {})
-    assert (choice.tuned, choice.trials, choice.wanting) == ({}, [], [])
+    assert (choice.tuned, choice.trials, choice.missing) == ({}, [], [])
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_the_grid_goes_on_where_the_best_lies_at_its_end(
     )
     plan = planner(of)
     known: dict[str, float] = {}
-    while (choice := tune(of, plan, known)).wanting:
-        for run in choice.wanting:
+    while (choice := tune(of, plan, known)).missing:
+        for run in choice.missing:
             rate = run.settings.get("finetune.learning_rate", 0.002)
             known[run.name] = 1 - abs(math.log2(rate / top)) / 10  # one peak
     assert [t.value for t in choice.trials if t.variant == "original"] == tried
@@ -91,8 +91,8 @@ def test_a_grid_of_whole_numbers_stays_one(sign: int, tried: list[int]) -> None:
     of = study(tune={"seeds": [0], "labels": [4], "grid": {"finetune.score_every": [2, 5]}, "beyond": 2})
     plan = planner(of)
     known: dict[str, float] = {}
-    while (choice := tune(of, plan, known)).wanting:
-        known |= {run.name: sign * run.settings["finetune.score_every"] for run in choice.wanting}
+    while (choice := tune(of, plan, known)).missing:
+        known |= {run.name: sign * run.settings["finetune.score_every"] for run in choice.missing}
     values = [t.value for t in choice.trials if t.variant == "original"]
     assert values == tried  # past 1 there is no whole number
     assert all(isinstance(value, int) for value in values)

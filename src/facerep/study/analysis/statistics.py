@@ -22,7 +22,7 @@ ROUNDING = 1e-9  # of the size of the differences: what is closer than this is e
 
 
 class Comparison(NamedTuple):
-    """A variant held against the baseline. None: so few seeds cannot tell (see the function of that name)."""
+    """A variant compared with the baseline. None: so few seeds cannot tell (see the function of that name)."""
 
     seeds: int
     mean: float  # of the variant

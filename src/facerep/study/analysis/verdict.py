@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def verdict(study: Study, answers: Answers, missing: int) -> Row:
-    """verdict.json: a sentence on the whole, two on each variant, the rules, and whether runs are wanting.
+    """verdict.json: a sentence on the whole, two on each variant, the rules, and whether runs are missing.
 
     What is judged is fine-tuning's accuracy on test, as the mean over the label budgets.
     """
@@ -44,7 +44,7 @@ def _rows(table: pa.Table) -> list[Row]:
 
 def _whole(study: Study, judged: dict[str, Row], saved: list[Row]) -> str:
     if not judged:
-        return f"There is nothing to hold against {study.baseline} yet."
+        return f"There is nothing to compare with {study.baseline} yet."
     parts = []
     for word, verb in ((HELPS, "helps"), (HURTS, "hurts")):
         named = sorted((row for row in judged.values() if row["word"] == word), key=lambda row: -abs(row["difference"]))
@@ -73,7 +73,7 @@ def _named(study: Study, row: Row, saved: list[Row]) -> str:
 
 
 def _one(study: Study, row: Row) -> str:
-    budgets = "the label budgets" if len(study.budgets) > 1 else f"{min(study.budgets)} labels an identity"
+    budgets = "the label budgets" if len(study.budgets) > 1 else f"{min(study.budgets)} labels per identity"
     text = f"{_points(row['difference'])} points of test accuracy over {budgets}"
     if row["low"] is None:
         return f"{text}, from one seed alone, which is no verdict."
@@ -110,7 +110,7 @@ def _saved(study: Study, rows: list[Row]) -> str:
     """With how many labels the baseline reaches the same: for each budget, since one may say what another does not."""
     if not rows:
         return ""
-    text = f"With {_listed([str(row['labels']) for row in rows])} labels an identity it reaches what {study.baseline} "
+    text = f"With {_listed([str(row['labels']) for row in rows])} labels per identity it reaches what {study.baseline} "
     return text + f"reaches with {_listed([_equal(study, row) for row in rows])}."
 
 

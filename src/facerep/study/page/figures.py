@@ -64,7 +64,7 @@ def slugs_of(variants: Sequence[str]) -> dict[str, str]:
 def _label_curves(
     results: Results, folder: Path, look: dict[str, Look], slugs: dict[str, str], figures: Figures
 ) -> None:
-    over = f"over {listed([str(n) for n in results.budgets])} labels an identity"
+    over = f"over {listed([str(n) for n in results.budgets])} labels per identity"
     for measure in ("accuracy", "probe", "knn"):
         curves, named = results.means(measure), MEASURES[measure]
         if not curves:
@@ -181,7 +181,7 @@ def _epochs(
 
 
 def _shade(look: Look, name: str) -> Look:
-    """Within a panel of one variant: its held-out line solid, its training dashed, what it is held against grey."""
+    """Within a panel of one variant: its held-out line solid, its training dashed, what it is compared with grey."""
     return {"train": look._replace(dashes=(2, 1.5)), "held out": look._replace(dashes=())}.get(name, GREY_LINE)
 
 

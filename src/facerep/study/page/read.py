@@ -37,7 +37,7 @@ class Results(NamedTuple):
 
     @property
     def baseline(self) -> str:
-        """The variant that all others are held against."""
+        """The variant that all others are compared with."""
         return str(self.verdict["baseline"])
 
     @property

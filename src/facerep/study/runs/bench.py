@@ -1,4 +1,4 @@
-"""Running a study: what is wanting is queued and watched until all is there; then it is collected."""
+"""Running a study: what is missing is queued and watched until all is there; then it is collected."""
 
 import json
 import math
@@ -73,20 +73,20 @@ class Bench:
         """Every run of the study, at the values that were chosen."""
         return self.planner.runs(tuned)
 
-    def wanting(self, runs: Iterable[Run]) -> list[Run]:
+    def missing(self, runs: Iterable[Run]) -> list[Run]:
         """Those that neither an experiment nor the results hold."""
         done = {*queue.finished(), *read_tables(self.results)["runs"]["experiment"].to_pylist()}
         return [run for run in runs if run.name not in done]
 
     def work(self, jobs: int, share: Share = ALL) -> None:
-        """Make every run of the share that is wanting: first those that choose values, then the others.
+        """Make every run of the share that is missing: first those that choose values, then the others.
 
         Raises FacerepError naming the runs that failed, when all others are done, and where a share wants settings that
         are not chosen yet by runs outside of it.
         """
         while True:
             choice = self.choice()
-            tuning = [run for run in choice.wanting if share.variants is None or run.variant in share.variants]
+            tuning = [run for run in choice.missing if share.variants is None or run.variant in share.variants]
             if not tuning:
                 break
             if foreign := [run for run in tuning if not share.has(run)]:
@@ -98,9 +98,9 @@ class Bench:
                 )
             self._make(tuning, jobs, f"{self.study.name}: tuning")
         # a variant whose values are not chosen yet is another machine's
-        ready = {name for name in self.study.variants if all(run.variant != name for run in choice.wanting)}
+        ready = {name for name in self.study.variants if all(run.variant != name for run in choice.missing)}
         runs = [run for run in self.runs(choice.tuned) if run.variant in ready]
-        self._make(self.wanting(run for run in runs if share.has(run)), jobs, self.study.name)
+        self._make(self.missing(run for run in runs if share.has(run)), jobs, self.study.name)
 
     def seconds(self) -> dict[str, float]:
         """How long runs took, by name: what this machine noted, and what results/ keeps."""
@@ -118,7 +118,7 @@ class Bench:
         return sorted(set(kept) - {run.name for run in self.runs(choice.tuned)})
 
     def collect(self, choice: Choice) -> tuple[Tables, list[Record], int]:
-        """The tables of all runs that are there, the records read anew for them, and how many runs are wanting."""
+        """The tables of all runs that are there, the records read anew for them, and how many runs are missing."""
         seconds = self.seconds()
         done, kept = queue.finished(), split(read_tables(self.results))
         parts, records = [], []
@@ -143,8 +143,8 @@ class Bench:
             there = queue.queue()
             gone = queue.failed() - there.queued - there.active | (set() if there.workers else there.active)
             queue.forget(names & gone)
-            wanting = names - queue.finished().keys() - ((there.queued | there.active) - gone)
-            queue.add(run for run in runs if run.name in wanting)
+            missing = names - queue.finished().keys() - ((there.queued | there.active) - gone)
+            queue.add(run for run in runs if run.name in missing)
             queue.start(jobs)
             hopeless = self._watch(names, jobs, title)
             failed = names - queue.finished().keys()

@@ -83,8 +83,8 @@ def commands(study: Study, path: Path) -> list[str]:
     mirror = "FACEREP_MIRROR=<folder of the archive> " if _local(study) else ""
     return [
         f"{mirror}facerep study {path} --results again   # all anew in a fresh clone, to again/{study.name}/",
-        f"{mirror}make study STUDY={path}   # only the runs that are wanting",
-        f"facerep study {path} --plan   # the dvc lines of the runs that are wanting",
+        f"{mirror}make study STUDY={path}   # only the runs that are missing",
+        f"facerep study {path} --plan   # the dvc lines of the runs that are missing",
         f"facerep report {path}   # the tables and this page again, from the runs that are there",
     ]
 

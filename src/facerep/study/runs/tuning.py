@@ -18,11 +18,11 @@ class Trial(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What tuning has come to: the values chosen so far, the trials made, and those whose runs are still wanting."""
+    """What tuning has come to: the values chosen so far, the trials made, and those whose runs are still missing."""
 
     tuned: dict[str, Setting]
     trials: list[Trial]
-    wanting: list[Run]
+    missing: list[Run]
     chosen: set[tuple[str, str, Any]]  # variant, key, value
 
 
@@ -63,7 +63,7 @@ def _try(
     accuracy: dict[str, float],
     choice: Choice,
 ) -> Any:
-    """The best value of a key; None while runs are wanting, which are noted."""
+    """The best value of a key; None while runs are missing, which are noted."""
     assert study.tune is not None
     means: dict[Any, float] = {}
     values = list(values)
@@ -74,9 +74,9 @@ def _try(
             for labels in study.tune.labels
         ]
         choice.trials.extend(Trial(variant, key, value, run) for run in runs)
-        wanting = [run for run in runs if run.name not in accuracy]
-        choice.wanting.extend(wanting)
-        if not wanting:
+        missing = [run for run in runs if run.name not in accuracy]
+        choice.missing.extend(missing)
+        if not missing:
             means[value] = sum(accuracy[run.name] for run in runs) / len(runs)
         if value == values[-1] and len(means) == len(values) < len(study.tune.grid[key]) + study.tune.beyond:
             values.extend(
