@@ -1,5 +1,6 @@
 """Which photographs come into the pictures, by plain loops over similarities; and that each pretext has its own."""
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from facerep.evaluate.pictures import draw_models, draw_pretext
-from facerep.evaluate.scores import Split, score
+from facerep.evaluate.pictures import draw_confusions, draw_frozen
+from facerep.evaluate.pretext_pictures import draw_pretext
+from facerep.evaluate.scores import Split, score_frozen
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import FacePixels
 from facerep.faces.transforms import normalize
@@ -17,11 +19,11 @@ from facerep.figures import galleries
 from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from facerep.training.task import views
 from tests.support.faces import toy_faces, write_faces
-from tests.support.micro import evaluating, judged, pretext_model, pretraining
+from tests.support.micro import judged, pretext_model, pretraining, probing
 from tests.support.plain import cosine
 
-COMMON = {"roc.svg", "confusions.png", "probe_by_labels.svg", "neighbours.png", "nearest.png", "hardest_pairs.png"}
-TABLES = {"roc.csv", "confusions.csv", "probe_by_labels.csv"}
+COMMON = {"roc.svg", "probe_by_labels.svg", "neighbours.png", "nearest.png", "hardest_pairs.png"}
+TABLES = {"roc.csv", "probe_by_labels.csv"}
 PICTURES = {
     "original": set(),
     "rotated": {"turns.png"},
@@ -72,21 +74,25 @@ def photographs(split: Split, rows: list[int]) -> list[np.ndarray]:
 
 
 def draw(folder: Path, splits: dict[str, Split], **changes: Any) -> None:
-    test = splits["test"]
-    names = sorted(set(test.names))
-    logits = np.random.default_rng(2).normal(size=(len(test.labels), len(names))).astype(np.float32)
-    found = score(evaluating(**changes), 0, splits, logits)
-    draw_models(folder, found, splits, logits, names, 0)
+    draw_frozen(folder, score_frozen(probing(**changes), 0, splits), splits, 0)
 
 
-def test_the_pictures_of_the_models_and_their_tables(drawn: tuple[Path, Told]) -> None:
+def test_who_is_taken_for_whom_is_a_picture_and_a_table(tmp_path: Path) -> None:
+    draw_confusions(tmp_path, np.array([0, 1, 1, 2]), np.array([0, 2, 1, 2]), ["Ada", "Ivo", "King, Jr."])
+    assert {path.name for path in tmp_path.iterdir()} == {"confusions.png", "confusions.csv"}
+    with (tmp_path / "confusions.csv").open(newline="") as file:
+        rows = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    assert rows == [("Ada", "Ada"), ("Ivo", "King, Jr."), ("Ivo", "Ivo"), ("King, Jr.", "King, Jr.")]
+
+
+def test_the_pictures_of_the_frozen_features_and_their_tables(drawn: tuple[Path, Told]) -> None:
     assert {path.name for path in drawn[0].iterdir()} == COMMON | TABLES
 
 
 def test_budgets_that_no_identity_has_labels_for_leave_a_picture_without_them(
     splits: dict[str, Split], tmp_path: Path
 ) -> None:
-    draw(tmp_path, splits, probe_labels=[60])
+    draw(tmp_path, splits, labels=[60])
     assert {path.name for path in tmp_path.iterdir()} == (COMMON | TABLES) - {"probe_by_labels.svg"}
 
 

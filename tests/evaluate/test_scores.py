@@ -1,4 +1,4 @@
-"""What `evaluate` measures: who answered which photograph rightly, and that every number is the mean of such answers."""
+"""What `probe` and `evaluate` measure: who answered which photograph rightly; every number is the mean of such answers."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,21 @@ import numpy as np
 import pytest
 
 from facerep.evaluate.probes import knn_answers, probe_answers
-from facerep.evaluate.scores import BATCH, Scores, Split, batches, score
+from facerep.evaluate.scores import (
+    BATCH,
+    NEIGHBOURS,
+    RESAMPLES,
+    Frozen,
+    Split,
+    answers_of,
+    batches,
+    score_finetuned,
+    score_frozen,
+    score_verification,
+)
 from facerep.evaluate.verification import verification, verification_bootstrap
 from facerep.faces.roles import few_labels, read_selection
-from tests.support.micro import evaluating, judged
+from tests.support.micro import judged, probing
 from tests.support.plain import plain_knn
 
 
@@ -28,61 +39,69 @@ def logits(splits: dict[str, Split]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def found(splits: dict[str, Split], logits: np.ndarray) -> Scores:
-    return score(evaluating(probe_labels=[1, 2, 4, 5, 60]), 7, splits, logits)
+def found(splits: dict[str, Split]) -> Frozen:
+    return score_frozen(probing(labels=[1, 2, 4, 5, 60]), 7, splits)
 
 
-def answers_of(found: Scores) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = found.answers["photographs"]
-    return columns
-
-
-def test_a_row_a_test_photograph_and_a_column_a_way_of_answering(found: Scores, splits: dict[str, Split]) -> None:
+def test_a_row_a_test_photograph_and_a_column_a_way_of_answering(found: Frozen, splits: dict[str, Split]) -> None:
     """Of the budgets those that every identity has labels for: each has four."""
     test = splits["test"]
-    ways = ["finetuned", "probe", "knn", "probe_1", "knn_1", "probe_2", "knn_2", "probe_4", "knn_4"]
-    assert list(answers_of(found)) == ["key", "identity", *ways]
-    assert answers_of(found)["key"] == test.keys
-    assert answers_of(found)["identity"] == test.names
+    ways = ["probe", "knn", "probe_1", "knn_1", "probe_2", "knn_2", "probe_4", "knn_4"]
+    assert list(found.right) == ways
+    answers = answers_of(test.keys, test.names, found.right)
+    assert list(answers) == ["key", "identity", *ways]
+    assert answers["key"] == test.keys
+    assert answers["identity"] == test.names
     assert all(name == key.split("/")[1] for key, name in zip(test.keys, test.names, strict=True))
-    assert {value for way in ways for value in answers_of(found)[way]} == {0, 1}
-    assert json.loads(json.dumps(found.answers, allow_nan=False)) == found.answers, "plain lists"
+    assert {value for way in ways for value in answers[way]} == {0, 1}
+    assert all(answers[way] == found.right[way].tolist() for way in ways)
+    assert json.loads(json.dumps(answers, allow_nan=False)) == answers, "plain lists"
 
 
-def test_each_accuracy_is_the_mean_of_its_column(found: Scores) -> None:
-    mean = {name: float(np.mean(column)) for name, column in list(answers_of(found).items())[2:]}
+def test_each_accuracy_is_the_mean_of_its_column(found: Frozen) -> None:
+    mean = {name: float(np.mean(column)) for name, column in found.right.items()}
     results = found.results
-    assert results["test"]["accuracy"] == mean["finetuned"]
-    assert results["test"]["photographs"] == len(answers_of(found)["key"]) == 8
     for way in ("probe", "knn"):
         assert results[way]["accuracy"] == mean[way]
         assert results[way]["by_labels"] == {str(n): mean[f"{way}_{n}"] for n in (1, 2, 4)}
         assert results[way]["by_labels"]["4"] == results[way]["accuracy"], "four labels an identity are all there are"
     assert len(set(mean.values())) > 2, "the columns differ"
-    low, high = results["test"]["accuracy_ci95"]
-    assert low <= results["test"]["accuracy"] <= high
 
 
-def test_the_columns_are_what_plain_loops_answer(found: Scores, splits: dict[str, Split], logits: np.ndarray) -> None:
-    train, val, test = splits["train"], splits["val"], splits["test"]
+def test_a_classifier_is_scored_by_its_largest_logits(splits: dict[str, Split], logits: np.ndarray) -> None:
+    labels = splits["test"].labels
     said = [row.index(max(row)) for row in logits.tolist()]
-    assert answers_of(found)["finetuned"] == [a == b for a, b in zip(said, test.labels.tolist(), strict=True)]
-    assert 0 < found.results["test"]["accuracy"] < 1
-    knn = plain_knn(train.features, train.labels, test.features, test.labels, 3)
-    assert answers_of(found)["knn"] == knn
+    right = [a == b for a, b in zip(said, labels.tolist(), strict=True)]
+    results = score_finetuned(logits, labels, 200, 7)
+    assert list(results) == ["test"], "what is of the frozen features stands in metrics/probe.json"
+    test = results["test"]
+    assert test["accuracy"] == sum(right) / len(right)
+    assert 0 < test["accuracy"] < 1
+    assert test["photographs"] == len(labels) == 8
+    assert test["top5"] == 1, "there are four identities"
+    low, high = test["accuracy_ci95"]
+    assert low < test["accuracy"] < high
+    assert json.loads(json.dumps(results)) == results, "plain numbers"
+    assert score_finetuned(logits, labels, 200, 7) == results
+
+
+def test_the_columns_are_what_plain_loops_answer(found: Frozen, splits: dict[str, Split]) -> None:
+    train, val, test = splits["train"], splits["val"], splits["test"]
+    knn = plain_knn(train.features, train.labels, test.features, test.labels, NEIGHBOURS)
+    assert found.right["knn"].tolist() == knn
     for n in (1, 2):
         rows = few_labels(train.keys, train.names, n, 7)
         assert len(rows) == 4 * n
         probe = probe_answers(
             train.features[rows], train.labels[rows], val.features, val.labels, test.features, test.labels, 7
         )
-        assert answers_of(found)[f"probe_{n}"] == probe.tolist()
-        knn = plain_knn(train.features[rows], train.labels[rows], test.features, test.labels, 3)
-        assert answers_of(found)[f"knn_{n}"] == knn
+        assert found.right[f"probe_{n}"].tolist() == probe.tolist()
+        knn = plain_knn(train.features[rows], train.labels[rows], test.features, test.labels, NEIGHBOURS)
+        assert found.right[f"knn_{n}"].tolist() == knn
 
 
 def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
-    splits: dict[str, Split], logits: np.ndarray, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+    splits: dict[str, Split], data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the same seed, so that probe and network can be compared; and val, which chooses, is whole."""
     learned: dict[str, list[np.ndarray]] = {"probe": [], "knn": []}
@@ -99,7 +118,7 @@ def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
 
     monkeypatch.setattr("facerep.evaluate.scores.probe_answers", probe)
     monkeypatch.setattr("facerep.evaluate.scores.knn_answers", knn)
-    score(evaluating(probe_labels=[1, 3]), 5, splits, logits)
+    score_frozen(probing(labels=[1, 3]), 5, splits)
     rows = read_selection(data_folder / "selection.parquet", "train")
     keys, names = rows["key"].to_pylist(), rows["identity"].to_pylist()
     for place, labels in enumerate((1, 3), 1):  # the first is of all labels
@@ -110,18 +129,31 @@ def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
     assert np.array_equal(learned["probe"][0], train.features)
 
 
-def test_the_resamples_are_of_the_features_that_are_verified(found: Scores, splits: dict[str, Split]) -> None:
+def test_the_resamples_are_of_the_features_that_are_verified(
+    found: Frozen, splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
     test = splits["test"]
-    assert list(found.answers["verification"]) == ["auc", "eer"]
+    monkeypatch.setattr("facerep.evaluate.scores.RESAMPLES", 20)
+    resamples = score_verification(test, 1000, 7)
+    assert list(resamples) == ["auc", "eer"]
     areas, errors = verification_bootstrap(test.features, test.labels, max_impostors=1000, resamples=20, seed=7)
-    np.testing.assert_array_equal(np.array(found.answers["verification"]["auc"], float), areas)
-    np.testing.assert_array_equal(np.array(found.answers["verification"]["eer"], float), errors)
+    np.testing.assert_array_equal(np.array(resamples["auc"], float), areas)
+    np.testing.assert_array_equal(np.array(resamples["eer"], float), errors)
     assert found.results["verification"] == verification(test.features, test.labels, max_impostors=1000, seed=7)[0]
 
 
-def test_no_resamples_are_empty_lists(splits: dict[str, Split], logits: np.ndarray) -> None:
-    none = score(evaluating(verification_bootstrap=0), 7, splits, logits).answers
-    assert none["verification"] == {"auc": [], "eer": []}
+def test_a_resample_without_a_pair_is_null(splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two photographs of one identity and one of another: now and then nobody is drawn beside somebody else."""
+    test = splits["test"]
+    rows = np.flatnonzero(test.labels == 0)[:2].tolist() + np.flatnonzero(test.labels == 1)[:1].tolist()
+    few = test._replace(features=test.features[rows], labels=test.labels[rows])
+    resamples = score_verification(few, 1000, 0)
+    assert len(resamples["auc"]) == len(resamples["eer"]) == RESAMPLES
+    none = [value is None for value in resamples["auc"]]
+    assert none == [value is None for value in resamples["eer"]]
+    # of 27 equally likely draws 6 hold all three photographs, and so both kinds of pairs
+    assert sum(none) / RESAMPLES == pytest.approx(21 / 27, abs=0.08)
+    assert json.loads(json.dumps(resamples, allow_nan=False)) == resamples
 
 
 @pytest.mark.parametrize("number", [0, 1, BATCH, BATCH + 1, 3 * BATCH - 1])

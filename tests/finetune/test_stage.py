@@ -44,9 +44,9 @@ def staged(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
         fresh_accelerate()
         monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / place / "scratch"))
         params = load_params()
-        model = params.demo.model.model_copy(update={"image_size": 32})
-        demo = params.demo.model_copy(update={"finetune": finetuning(epochs=2, **changes), "model": model})
-        params = params.model_copy(update={"demo": demo, "device": "cpu", "threads": 1, "seed": 3})
+        model = params.model.model_copy(update={"image_size": 32})
+        changed = {"finetune": finetuning(epochs=2, **changes), "model": model}
+        params = params.model_copy(update=changed | {"device": "cpu", "threads": 1, "seed": 3})
         out = tmp_path / place
         metrics = finetune(params, data, pretrained, out / "model", out / "curves", out / "speed.json")
         return metrics, dict(given_rows)

@@ -145,9 +145,8 @@ def staged(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
         fresh_accelerate()
         chosen = pretraining(epochs=2, val_fraction=0.1, test_fraction=0.1, **changes)
         params: Params = load_params()
-        model = params.demo.model.model_copy(update={"image_size": 32})
-        demo = params.demo.model_copy(update={"pretrain": chosen, "model": model})
-        params = params.model_copy(update={"pretext": pretext, "demo": demo, "device": "cpu", "threads": 1})
+        changed = {"pretrain": chosen, "model": params.model.model_copy(update={"image_size": 32})}
+        params = params.model_copy(update=changed | {"pretext": pretext, "device": "cpu", "threads": 1})
         out = tmp_path / place
         monkeypatch.setenv("FACEREP_SCRATCH", str(out / "scratch"))  # of its own: it begins anew
         return pretrain(params, data_folder, out / "pretrained", out / "curves", out / "speed.json")

@@ -1,4 +1,4 @@
-"""The rules that drop a face: each on hand-made rows, and on LFW's own copies, look-alikes and blurred faces."""
+"""The rules that drop a face: each on hand-made rows, and on LFW's own copies and look-alikes."""
 
 import io
 import tarfile
@@ -14,8 +14,7 @@ from PIL import Image
 
 from facerep.crop.stage import crop
 from facerep.faces.roles import stable_order
-from facerep.faces.shards import read_index
-from facerep.params import load_params
+from facerep.presets import params_with
 from facerep.select.duplicates import near_duplicate_groups
 from facerep.select.rules import RULES, find_victims
 from facerep.select.sheets import draw_sheets
@@ -42,19 +41,12 @@ def victims(rows: list[Row], **changes: Any) -> dict[str, list[tuple[str, float,
     }
 
 
-def test_small_blurred_and_without_a_face() -> None:
-    rows = people("train", 1, 5)
-    rows[0] |= {"side": 39}
-    rows[1] |= {"sharpness": 9.5, "side": 40}
-    rows[2] |= {"sharpness": 10.0, "found": "center"}
-    rows[3] |= {"side": 39, "sharpness": 0.0, "found": "center"}  # falls to the first rule alone
-    rows[4] |= {"sharpness": 10.5}
-    key = [row["key"] for row in rows]
-    assert victims(rows, min_side=40, min_sharpness=10, require_face=True) == {
-        "too_small": [(key[0], 39.0, None), (key[3], 39.0, None)],
-        "too_blurred": [(key[1], 9.5, None)],
-        "no_face": [(key[2], 0.0, None)],
-    }
+def test_only_copies_are_dropped() -> None:
+    """However small or blurred a face is, and whether or not one was found."""
+    rows = people("train", 1, 4)
+    rows[0] |= {"side": 3}
+    rows[1] |= {"sharpness": 0.0}
+    rows[2] |= {"found": "center"}
     assert victims(rows) == {}
 
 
@@ -79,11 +71,12 @@ def test_copies_by_their_own_thresholds() -> None:
     assert victims(rows, near_duplicate_bits=3, shared_photograph_bits=4) == {"duplicates_within_identity": within}
 
 
-def test_a_bad_copy_does_not_take_the_place_of_a_good_one() -> None:
-    rows = [face("all", "a", str(n), "seen", 0) | {"side": 100 if n == 3 else 20} for n in range(6)]
-    found = victims(rows, min_side=40)
-    assert [key for key, *_ in found["too_small"]] == [f"all/a/{n}" for n in (0, 1, 2, 4, 5)]
-    assert "duplicates_within_identity" not in found
+def test_a_photograph_falls_to_the_first_rule_alone() -> None:
+    """Twice under one name and once under another: all three go for that, and none is left to be a near-duplicate."""
+    rows = [face("all", "a", "1", "seen"), face("all", "a", "2", "seen"), face("all", "b", "1", "seen")]
+    found = victims(rows)
+    assert set(found) == {"duplicates_across_identities"}
+    assert [key for key, *_ in found["duplicates_across_identities"]] == ["all/a/1", "all/a/2", "all/b/1"]
 
 
 def test_large_sets_are_searched_by_bands_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,16 +99,14 @@ def test_the_list_and_the_sheets_show_whom_a_rule_dropped(tmp_path: Path, own_sc
     names = [f"lfw/{who}/{n}.png" for who in "abcd" for n in range(5)]
     members = {name: encoded(picture(n)) for n, name in enumerate(names)}
     members["lfw/a/again.png"] = encoded(picture(0).resize((60, 80)))
-    members["lfw/b/small.png"] = encoded(picture(99, 30, 30))
     members["lfw/d/of a.png"] = encoded(picture(1))
     faces = tmp_path / "faces"
     crop(settings(method="center"), [archive(tmp_path / "a.tar", members)], faces, workers=1)
-    chosen = rules(roles="by_count", min_side=40, min_labelled=3, near_duplicate_bits=16, shared_photograph_bits=16)
+    chosen = rules(roles="by_count", min_labelled=3, near_duplicate_bits=16, shared_photograph_bits=16)
     counts = select(chosen, 0, faces / "index.parquet", tmp_path / "selection.parquet", tmp_path / "dropped.parquet")
     found = {row["key"]: row for row in pq.read_table(tmp_path / "dropped.parquet").to_pylist()}
     within = found.keys() & {"all/a/0", "all/a/again"}
-    assert found.keys() == {"all/b/small", "all/a/1", "all/d/of a", *within} and len(within) == 1
-    assert (found["all/b/small"]["rule"], found["all/b/small"]["value"]) == ("too_small", 30)
+    assert found.keys() == {"all/a/1", "all/d/of a", *within} and len(within) == 1
     assert (found["all/a/1"]["twin"], found["all/d/of a"]["twin"]) == ("all/d/of a", "all/a/1")
     by_rule = Counter(row["rule"] for row in found.values())
     assert {rule: counts["dropped"][rule] for rule in RULES} == {rule: by_rule[rule] for rule in RULES}
@@ -125,11 +116,11 @@ def test_the_list_and_the_sheets_show_whom_a_rule_dropped(tmp_path: Path, own_sc
     for rule in RULES:
         assert (tmp_path / "one" / f"{rule}.png").read_bytes() == (tmp_path / "two" / f"{rule}.png").read_bytes()
     heights = {rule: Image.open(tmp_path / "one" / f"{rule}.png").height for rule in RULES}
-    assert heights["no_face"] < 40 < heights["too_small"]
-    colours = np.asarray(Image.open(tmp_path / "one" / "too_small.png").convert("RGB"))[30:100, 5:100]
-    stored = read_index(faces / "index.parquet").to_pylist()[[*members].index("lfw/b/small.png") - 1]
-    assert stored["key"] in ("all/b/small", "all/a/again")
-    assert colours.std() > 20, "there is a face"
+    assert heights["duplicates_unlabelled"] < 40 < heights["duplicates_within_identity"]
+    sheet = Image.open(tmp_path / "one" / "duplicates_within_identity.png").convert("RGB")
+    victim, twin = (np.asarray(sheet)[30:130, left : left + 100].astype(float) for left in (5, 117))
+    assert victim.std() > 20, "there is a face"
+    assert np.abs(victim - twin).mean() < 0.2 * victim.std(), "and beside it the one that stays"
 
 
 # LFW's own, where they are
@@ -175,7 +166,7 @@ def test_lfws_photographs_under_two_names_are_found_and_look_alikes_are_not(
         row = face("all", identity, file.removesuffix(".jpg"))
         rows.append(row | {"phash": perceptual_hash(changed.convert("RGB"))})
     keys = [row["key"] for row in rows[:4]]
-    chosen = load_params(ROOT / "params.yaml").lfw.select
+    chosen = params_with("lfw", ROOT / "params.yaml", ROOT / "presets").select
     found = victims(rows, **{key: getattr(chosen, key) for key in ("near_duplicate_bits", "shared_photograph_bits")})
     twins = {key: twin for key, _, twin in found["duplicates_across_identities"]}
     assert twins == {keys[0]: keys[1], keys[1]: keys[0], keys[2]: keys[3], keys[3]: keys[2]}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from facerep.core.errors import FacerepError
-from facerep.study.config import key_in_params, load_study
+from facerep.study.config import load_study
 from tests.support.study.runs import ROOT, STUDY
 
 
@@ -19,8 +19,8 @@ def test_our_studies_are_valid_and_named_as_their_files(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"profile": "faces"}, ["profile 'faces'", "demo", "lfw"]),
-        ({"profile": "seed"}, ["profile 'seed'"]),
+        ({"preset": 1}, ["preset = 1"]),
+        ({"profile": "lfw"}, ["unknown key profile", "preset"]),
         ({"baseline": "none"}, ["baseline 'none'", "original, rotated"]),
         ({"seeds": []}, ["seeds = []"]),
         ({"seeds": [0, 0]}, ["seeds", "twice"]),
@@ -58,9 +58,3 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], words: l
 def test_a_study_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FacerepError, match=r"nowhere\.yaml: not there; name a study"):
         load_study(tmp_path / "nowhere.yaml")
-
-
-def test_keys_of_the_profile_go_without_its_name() -> None:
-    assert key_in_params("finetune.epochs", "lfw") == "lfw.finetune.epochs"
-    assert key_in_params("download.archives[0].url", "lfw") == "lfw.download.archives[0].url"
-    assert key_in_params("threads", "lfw") == "threads"

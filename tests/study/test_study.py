@@ -1,9 +1,7 @@
 """A tiny study, real in every part: DVC's queue, a kill on the way, models shared by budgets, and two machines."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,9 +10,9 @@ import pytest
 import yaml
 
 from tests.support.killing import kill_all_below
-from tests.support.repository import STUDY, TINY, sh, tiny_repository
+from tests.support.repository import STUDY, environment, sh, tiny_repository
 
-COMMAND = (sys.executable, "-m", "facerep.study", "studies/tiny.yaml", "--jobs", "2")
+COMMAND = ("facerep", "study", "studies/tiny.yaml", "--jobs", "2")
 
 
 def experiments(repo: Path) -> list[str]:
@@ -29,9 +27,7 @@ def of_experiment(repo: Path, name: str, path: str) -> str:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    repo = tiny_repository(
-        tmp_path_factory.mktemp("study") / "facerep", TINY | {"demo.evaluate.verification_bootstrap": 50}
-    )
+    repo = tiny_repository(tmp_path_factory.mktemp("study") / "facerep")
     (repo / "studies").mkdir()
     (repo / "studies" / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     sh("git", "add", ".", cwd=repo)
@@ -42,8 +38,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with subprocess.Popen(COMMAND, cwd=repository, env=os.environ | {"PATH": path}, start_new_session=True) as running:
+    with subprocess.Popen(COMMAND, cwd=repository, env=environment(), start_new_session=True) as running:
         while len(experiments(repository)) < 2:
             assert running.poll() is None
             time.sleep(0.5)
@@ -63,9 +58,12 @@ def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
     runs = pq.read_table(results / "runs.parquet").to_pylist()
     assert len(runs) == 8
     for run in runs:
-        evaluated = json.loads(of_experiment(repository, run["experiment"], "metrics/evaluate.json"))
+        evaluated, probed = (
+            json.loads(of_experiment(repository, run["experiment"], f"metrics/{stage}.json"))
+            for stage in ("evaluate", "probe")
+        )
         assert run["accuracy"] == evaluated["test"]["accuracy"]
-        assert run["probe"] == evaluated["probe"]["by_labels"][str(run["labels"])]
+        assert run["probe"] == probed["probe"]["by_labels"][str(run["labels"])]
 
     # a pretrained model serves all budgets, and the photographs of a seed are the same for all variants
     locks = {r["experiment"]: yaml.safe_load(of_experiment(repository, r["experiment"], "dvc.lock")) for r in runs}
@@ -99,7 +97,7 @@ def test_a_share_runs_elsewhere_and_travels_by_git(repository: Path, tmp_path: P
     assert experiments(other) == []
     sh("dvc", "exp", "pull", "--no-cache", "--rev", "HEAD", "origin", cwd=other)
     assert experiments(other) == names
-    sh(*COMMAND, "--report", cwd=other)
+    sh("facerep", "report", "studies/tiny.yaml", cwd=other)
     mine, theirs = (json.loads((r / "results/tiny/verdict.json").read_text()) for r in (repository, other))
     assert theirs == mine
     assert not sh(*COMMAND, "--plan", cwd=other).strip()

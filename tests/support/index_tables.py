@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facerep.core.errors import FacerepError
-from facerep.params import Select, UseFraction
+from facerep.params import Select
 from facerep.select.stage import select
 from tests.support.faces import INDEX_SCHEMA
 
@@ -26,12 +26,8 @@ def rules(**changes: Any) -> Select:
         "min_labelled": 4,
         "val_fraction": 0.2,
         "test_fraction": 0.3,
-        "min_side": 0,
-        "min_sharpness": 0.0,
-        "require_face": False,
         "near_duplicate_bits": 6,
         "shared_photograph_bits": 6,
-        "use_fraction": UseFraction(pretrain=changes.pop("pretrain", 1.0), labelled=changes.pop("labelled", 1.0)),
     }
     return Select(**(given_rules | changes))
 
@@ -121,23 +117,17 @@ def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
     people_of_the_task = {who for who, n in photographs.items() if n >= chosen.min_labelled}
 
     roles: dict[str, str] = {}
-    pretraining: list[str] = []
     for who in sorted({row["identity"] for row in left}):
         own = [row for row in left if row["identity"] == who]
         if who in people_of_the_task:
             own = [row for row in own if row in counted][: chosen.per_identity]
             tests = max(1, round(chosen.test_fraction * len(own)))
             vals = max(1, round(chosen.val_fraction * len(own)))
-            trains = [row["key"] for row in own[tests + vals :]]
-            asked = chosen.use_fraction.labelled * len(trains)
-            trains = trains[: max(1, int(asked) + (asked - int(asked) > 1e-6))]
             roles |= {row["key"]: "test" for row in own[:tests]}
             roles |= {row["key"]: "val" for row in own[tests : tests + vals]}
-            roles |= dict.fromkeys(trains, "train")
+            roles |= {row["key"]: "train" for row in own[tests + vals :]}
         else:
             kept_out = {"by_split": ["test"], "by_count": [], "by_folder": ["all", "train", "test"]}
             own = [row for row in own if row["split"] not in kept_out[chosen.roles]]
-            pretraining += [row["key"] for row in own[: chosen.per_identity]]
-    asked = chosen.use_fraction.pretrain * len(pretraining)
-    pretraining.sort(key=lambda key: [row["key"] for row in shuffled].index(key))
-    return roles | dict.fromkeys(pretraining[: int(asked) + (asked - int(asked) > 1e-6)], "pretrain")
+            roles |= {row["key"]: "pretrain" for row in own[: chosen.per_identity]}
+    return roles

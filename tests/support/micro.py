@@ -25,7 +25,7 @@ from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch, FacePixels
 from facerep.faces.roles import read_selection
 from facerep.finetune.stage import IdentityTask
-from facerep.params import Evaluate, Finetune, Pretrain
+from facerep.params import Evaluate, Finetune, Pretrain, Probe
 from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
@@ -51,7 +51,6 @@ COMMON: dict[str, Any] = {
     "min_crop_area": 0.6,
     "flip": True,
     "color_jitter": 0.0,
-    "memory_mb": 64,
     "score_every": 1,
 }
 
@@ -77,9 +76,12 @@ def pretraining(**changes: Any) -> Pretrain:
     return Pretrain(**(COMMON | PRETEXT | changes))
 
 
+def probing(**changes: Any) -> Probe:
+    return Probe(**({"labels": [1, 2], "verification_pairs": 1000} | changes))
+
+
 def evaluating(**changes: Any) -> Evaluate:
-    settings: dict[str, Any] = {"probe_labels": [1, 2], "knn_neighbours": 3, "bootstrap": 100}
-    return Evaluate(**(settings | {"verification_pairs": 1000, "verification_bootstrap": 20} | changes))
+    return Evaluate(**({"bootstrap": 100} | changes))
 
 
 def micro_config(**more: Any) -> ConvNextConfig:
@@ -135,7 +137,7 @@ def splits_of(data: Path, **sizes: int) -> Splits:
 
 
 def judged(data: Path, noise: float = 0.8, width: int = 6, seed: int = 0) -> dict[str, Split]:
-    """The labelled faces, 32 px, with features that are blurred identities: what `evaluate` judges by."""
+    """The labelled faces, 32 px, with features that are blurred identities: what `probe` judges by."""
     draw, out = np.random.default_rng(seed), {}
     centres = draw.normal(size=(4, width))
     for role in ("train", "val", "test"):

@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -97,17 +96,17 @@ def splits(data_folder: Path) -> dict[str, FacePixels]:
 
 
 def test_the_report_is_of_the_epoch_that_was_kept(splits: dict[str, FacePixels], tmp_path: Path) -> None:
-    metrics = report(Fit(HISTORY, 2, {"images_per_s": 100.0}), splits, tmp_path, "A title")
+    metrics = report(Fit(HISTORY, 2, {"images_per_s": 100.0}), splits, tmp_path)
     assert metrics == {
         "epochs": 3,
         "best_epoch": 2,
         "train": {"photographs": 10, "loss": 1.25, "accuracy": 0.25},
         "val": {"photographs": 6, "loss": 1.625, "accuracy": 0.75},
     }
-    assert json.loads((tmp_path / "curves.json").read_text()) == HISTORY
-    root = ET.parse(tmp_path / "curves.svg").getroot()
-    assert root.tag.endswith("svg")
-    assert "A title" in (tmp_path / "curves.svg").read_text()
+    assert json.loads((tmp_path / "curves.json").read_text()) == [HISTORY[0], HISTORY[1] | {"kept": 1}, HISTORY[2]]
+    assert not any("kept" in row for row in HISTORY), "the history that was given is as it was"
+    assert set(curves_of(tmp_path)) == {"curves.json", "train.csv", "val.csv"}, "evaluate draws"
+    assert all("kept" not in row for split in ("train", "val") for row in table(tmp_path / f"{split}.csv"))
 
 
 def test_an_epoch_that_was_not_scored_leaves_a_gap_in_vals_table_alone(tmp_path: Path) -> None:
@@ -120,23 +119,24 @@ def test_an_epoch_that_was_not_scored_leaves_a_gap_in_vals_table_alone(tmp_path:
 def test_the_report_of_a_run_that_was_scored_now_and_then(
     best: int, splits: dict[str, FacePixels], tmp_path: Path
 ) -> None:
-    metrics = report(Fit(SPARSE, best, {}), splits, tmp_path, "A title")
+    metrics = report(Fit(SPARSE, best, {}), splits, tmp_path)
     assert (metrics["epochs"], metrics["best_epoch"]) == (3, best)
     kept = SPARSE[best - 1]
     assert metrics["val"] == {"photographs": 6, "loss": kept["val/loss"], "accuracy": kept["val/accuracy"]}
     assert metrics["train"] == {"photographs": 10, "loss": kept["train/loss"], "accuracy": kept["train/accuracy"]}
-    assert json.loads((tmp_path / "curves.json").read_text()) == SPARSE
-    assert f"kept: epoch {best}, {kept['val/loss']:.3g}" in (tmp_path / "curves.svg").read_text()
+    written = json.loads((tmp_path / "curves.json").read_text())
+    assert [row["epoch"] for row in written if "kept" in row] == [best]
+    assert [{key: value for key, value in row.items() if key != "kept"} for row in written] == SPARSE
 
 
 def test_splits_whose_names_begin_alike_are_not_mixed_up(splits: dict[str, FacePixels], tmp_path: Path) -> None:
     history = [row | {"val2/loss": 9.0} for row in HISTORY]
-    metrics = report(Fit(history, 1, {}), {"val": splits["val"], "val2": splits["train"]}, tmp_path, "")
+    metrics = report(Fit(history, 1, {}), {"val": splits["val"], "val2": splits["train"]}, tmp_path)
     assert metrics["val"] == {"photographs": 6, "loss": 1.75, "accuracy": 0.5}
     assert metrics["val2"] == {"photographs": 10, "loss": 9.0}
 
 
-def test_nothing_trained_is_an_empty_history_and_no_picture(tmp_path: Path) -> None:
-    assert report(None, {}, tmp_path, "A title") == {"epochs": 0}
+def test_nothing_trained_is_an_empty_history_and_no_table(tmp_path: Path) -> None:
+    assert report(None, {}, tmp_path) == {"epochs": 0}
     assert json.loads((tmp_path / "curves.json").read_text()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["curves.json"]

@@ -1,4 +1,4 @@
-"""The archives of a profile into data/raw: found, brought, checked, and put there whole."""
+"""The archives of params.yaml into data/raw: found, brought, checked, and put there whole."""
 
 import errno
 import hashlib

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from facerep.core.errors import FacerepError
-from facerep.study.__main__ import main
 from facerep.study.runs.bench import Bench, Share
 from facerep.study.runs.queue import Experiment, Queue, refuse_changes
-from tests.support.study.runs import ROOT, planner, study
+from tests.support.study.runs import planner, study
 
 TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 0.004]}}
 
@@ -98,21 +97,3 @@ def test_uncommitted_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "params.yaml").write_text("seed: 1\n")
     with pytest.raises(FacerepError, match=r"^params\.yaml: changed since the last commit\. Commit it first"):
         refuse_changes()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--seeds", "0,9"], "--seeds 9: none of 0, 1, 2."),
-        (["--variants", "simclr"], "--variants simclr: none of original, rotated, grayscale."),
-        (["--jobs", "0"], "0: at least one run at a time"),
-    ],
-)
-def test_what_the_command_refuses(
-    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["facerep.study", "studies/demo.yaml", *arguments])
-    with pytest.raises((FacerepError, SystemExit)) as refused:
-        main()
-    assert words in f"{refused.value}{capsys.readouterr().err}"

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from facerep.core.errors import FacerepError
 from facerep.params import load_params
-from facerep.study.runs.plan import Run
+from facerep.presets import write_preset
+from facerep.study.runs.plan import Planner, Run
 from tests.support.study.runs import ROOT, planner, study
 
 
@@ -43,16 +44,46 @@ def test_what_a_run_changes() -> None:
         },
     )
     assert planner(of).run("rotated", 2, 5, {"finetune.learning_rate": 0.2}).settings == {
-        "profile": "demo",
         "pretext": "rotated",
         "seed": 5,
         "threads": 1,
-        "demo.pretrain.epochs": 4,
-        "demo.finetune.learning_rate": 0.2,
-        "demo.finetune.labels_per_identity": 2,
-        "demo.evaluate.probe_labels": [2, 4, 8],
-        "demo.finetune.epochs": 9,
+        "pretrain.epochs": 4,
+        "finetune.learning_rate": 0.2,
+        "finetune.labels_per_identity": 2,
+        "probe.labels": [2, 4, 8],
+        "finetune.epochs": 9,
     }
+
+
+def test_a_run_sets_what_the_preset_changes_and_the_study_has_the_last_word() -> None:
+    """Against the two YAML files, read by another parser."""
+    now, preset = (yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", "presets/lfw.yaml"))
+    run = planner(study(preset="lfw", set={"pretrain.epochs": 3})).run("rotated", 4, 0, {})
+    expected = {"memory_mb": preset.pop("memory_mb")} if now["memory_mb"] != preset["memory_mb"] else {}
+    preset.pop("memory_mb", None)
+    for section, values in preset.items():
+        expected |= {f"{section}.{key}": value for key, value in values.items() if now[section][key] != value}
+    assert {"crop.method", "select.roles", "download.archives"} <= expected.keys()
+    assert "crop.size" not in expected, "as in params.yaml already"
+    own = {"pretext": "rotated", "seed": 0, "finetune.labels_per_identity": 4, "probe.labels": [2, 4, 8]}
+    own |= {"pretrain.epochs": 3, "pretrain.rotations": "all"}
+    assert run.settings == expected | own
+    flags = [word for word in run.arguments if "=" in word]
+    assert {"crop.method=detector", "select.roles=by_count", "pretrain.epochs=3"} <= set(flags)
+    assert not planner(study(preset="demo")).preset, "params.yaml is the demo's"
+
+
+def test_a_preset_that_was_written_into_params_yaml_makes_the_same_runs(tmp_path: Path) -> None:
+    """Under the same names: what is done stays done."""
+    of = study(preset="lfw")
+    params = tmp_path / "params.yaml"
+    params.write_bytes((ROOT / "params.yaml").read_bytes())
+    before = Planner(of, params).runs({})
+    assert write_preset("lfw", params, ROOT / "presets")
+    written = Planner(of, params)
+    assert written.preset == {}
+    assert [run.name for run in written.runs({})] == [run.name for run in before]
+    assert {run.name for run in before}.isdisjoint(run.name for run in planner(study(preset="demo")).runs({}))
 
 
 def test_a_name_tells_what_counts_and_nothing_else() -> None:
@@ -80,10 +111,10 @@ def test_the_line_means_to_dvc_what_the_run_says(tmp_path: Path) -> None:
     apply_overrides(tmp_path / "params.yaml", overrides["params.yaml"])
     params = load_params(tmp_path / "params.yaml")
     assert (params.pretext, params.seed, params.compile) == ("rotated", 3, True)
-    assert params.demo.pretrain.rotations == "all"
-    assert params.demo.finetune.labels_per_identity == 2
-    assert params.demo.finetune.clip_norm is None
-    assert params.demo.download.archives[0].model_dump() == archives[0]
+    assert params.pretrain.rotations == "all"
+    assert params.finetune.labels_per_identity == 2
+    assert params.finetune.clip_norm is None
+    assert params.download.archives[0].model_dump() == archives[0]
 
 
 @given(
@@ -106,13 +137,14 @@ def test_values_come_back_from_hydras_grammar(value: Any) -> None:
 
 
 def test_what_params_yaml_refuses_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(FacerepError, match=r"study small: demo\.finetune\.epochs = 0"):
+    with pytest.raises(FacerepError, match=r"study small: finetune\.epochs = 0"):
         planner(study(set={"finetune.epochs": 0})).run("original", 4, 0, {})
-    with pytest.raises(FacerepError, match=r"unknown key demo\.finetune\.lr; known here"):
+    with pytest.raises(FacerepError, match=r"unknown key finetune\.lr; known here"):
         planner(study(set={"finetune.lr": 1})).run("original", 4, 0, {})
-    with pytest.raises(FacerepError, match=r"no block demo\.finetun"):
-        planner(study(set={"demo.finetun.epochs": 1})).run("original", 4, 0, {})
+    with pytest.raises(FacerepError, match=r"no block finetun\."):
+        planner(study(set={"finetun.epochs": 1})).run("original", 4, 0, {})
     variants = {"original": {"about": "a", "pretext": "original"}, "x": {"about": "b", "pretext": "rotate"}}
     with pytest.raises(FacerepError, match=r"pretext = 'rotate': not known; one of"):
         planner(study(variants=variants))
-    assert yaml.safe_load((ROOT / "params.yaml").read_text())["profile"] == "demo"
+    with pytest.raises(FacerepError, match=r"no such preset: faces; one of demo, folder, lfw"):
+        planner(study(preset="faces"))

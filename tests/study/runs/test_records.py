@@ -1,5 +1,6 @@
 """The tables of a study, from experiments' files and back."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ def test_a_record_becomes_rows() -> None:
     made = record(planner(study()).run("rotated", 4, 3, {}), 0.4)
     parts = tables_of(made, 12.5)
     (row,) = parts["runs"].to_pylist()
-    told = made.json("metrics/evaluate.json")
+    evaluated, probed = made.json("metrics/evaluate.json"), made.json("metrics/probe.json")
     assert (row["variant"], row["labels"], row["seed"], row["seconds"]) == ("rotated", 4, 3, 12.5)
-    assert row["accuracy"] == told["test"]["accuracy"]
-    assert row["probe"] == told["probe"]["by_labels"]["4"]
-    assert row["knn"] == told["knn"]["by_labels"]["4"]
+    assert row["accuracy"] == evaluated["test"]["accuracy"]
+    assert row["probe"] == probed["probe"]["by_labels"]["4"]
+    assert row["knn"] == probed["knn"]["by_labels"]["4"]
     assert (row["auc"], row["eer"], row["val_accuracy"], row["pretext_accuracy"]) == (0.6, 0.4, 0.39, 0.97)
     assert row["pretext_psnr"] is None
     photographs = parts["photographs"]
@@ -28,6 +29,7 @@ def test_a_record_becomes_rows() -> None:
     curves = parts["curves"].to_pylist()
     assert {(r["stage"], r["epoch"], r["measure"]): r["value"] for r in curves}["pretrain", 2, "val/loss"] == 1.5
     assert len(curves) == 8
+    assert {r["measure"] for r in curves} == {"train/loss", "val/loss"}, "the mark of the kept epoch is no measure"
 
 
 def test_tables_are_in_order_and_pretraining_stands_once_a_seed() -> None:
@@ -66,8 +68,19 @@ def test_no_tables_yet_and_damaged_ones(tmp_path: Path) -> None:
         read_tables(tmp_path)
 
 
-def test_an_experiment_without_its_metrics_is_named() -> None:
+@pytest.mark.parametrize("path", ["evaluate", "probe", "finetune", "pretrain", "answers/probe", "answers/evaluate"])
+def test_an_experiment_without_its_metrics_is_named(path: str) -> None:
     made = record(planner(study()).run("rotated", 4, 3, {}), 0.4)
-    del made.files["metrics/evaluate.json"]
-    with pytest.raises(FacerepError, match=rf"{made.run.name}: has no metrics/evaluate\.json; `dvc exp remove"):
+    del made.files[f"metrics/{path}.json"]
+    with pytest.raises(FacerepError, match=rf"{made.run.name}: has no metrics/{path}\.json; `dvc exp remove"):
+        tables_of(made, None)
+
+
+def test_answers_to_different_photographs_are_refused() -> None:
+    """A row holds what both stages say of one photograph."""
+    made = record(planner(study()).run("rotated", 4, 3, {}), 0.4)
+    answers = made.json("metrics/answers/evaluate.json")
+    answers["photographs"]["key"].reverse()
+    made.files["metrics/answers/evaluate.json"] = json.dumps(answers).encode()
+    with pytest.raises(FacerepError, match=rf"{made.run.name}: probe and evaluate judge different photographs"):
         tables_of(made, None)

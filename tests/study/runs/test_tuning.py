@@ -38,18 +38,18 @@ def test_the_best_mean_on_val_is_chosen_key_by_key_and_of_equals_the_first() -> 
     while (choice := tune(of, plan, known)).wanting:
         waves += 1
         for run in choice.wanting:
-            learning = run.settings.get("demo.finetune.learning_rate", 0.002)
-            pretraining = None if run.variant == "original" else run.settings["demo.pretrain.learning_rate"]
+            learning = run.settings.get("finetune.learning_rate", 0.002)
+            pretraining = None if run.variant == "original" else run.settings["pretrain.learning_rate"]
             known[run.name] = accuracy(learning, pretraining, run.seed)
     assert waves == 2  # the keys one after the other, and then nothing is wanting
     assert choice.tuned["original"] == {"finetune.learning_rate": 0.002}
     assert choice.tuned["rotated"] == {"pretrain.learning_rate": 0.004, "finetune.learning_rate": 0.002}
     assert ("rotated", "pretrain.learning_rate", 0.004) in choice.chosen
     # the finetuning rates of rotated were tried at the pretraining rate that was chosen
-    tried = {t.run.settings["demo.pretrain.learning_rate"] for t in choice.trials if t.variant == "rotated"}
+    tried = {t.run.settings["pretrain.learning_rate"] for t in choice.trials if t.variant == "rotated"}
     assert tried == {0.002, 0.004}
     assert {
-        t.run.settings["demo.pretrain.learning_rate"]
+        t.run.settings["pretrain.learning_rate"]
         for t in choice.trials
         if t.variant == "rotated" and t.key == "finetune.learning_rate"
     } == {0.004}
@@ -80,7 +80,7 @@ def test_the_grid_goes_on_where_the_best_lies_at_its_end(
     known: dict[str, float] = {}
     while (choice := tune(of, plan, known)).wanting:
         for run in choice.wanting:
-            rate = run.settings.get("demo.finetune.learning_rate", 0.002)
+            rate = run.settings.get("finetune.learning_rate", 0.002)
             known[run.name] = 1 - abs(math.log2(rate / top)) / 10  # one peak
     assert [t.value for t in choice.trials if t.variant == "original"] == tried
     assert choice.tuned["original"] == {"finetune.learning_rate": chosen}
@@ -92,7 +92,7 @@ def test_a_grid_of_whole_numbers_stays_one(sign: int, tried: list[int]) -> None:
     plan = planner(of)
     known: dict[str, float] = {}
     while (choice := tune(of, plan, known)).wanting:
-        known |= {run.name: sign * run.settings["demo.finetune.score_every"] for run in choice.wanting}
+        known |= {run.name: sign * run.settings["finetune.score_every"] for run in choice.wanting}
     values = [t.value for t in choice.trials if t.variant == "original"]
     assert values == tried  # past 1 there is no whole number
     assert all(isinstance(value, int) for value in values)

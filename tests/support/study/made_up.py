@@ -251,7 +251,7 @@ def _about(variants: Sequence[str], seeds: int) -> dict[str, Any]:
         "study": {
             "name": "made_up",
             "title": "Does pretraining on unlabelled faces help to tell people apart?",
-            "profile": "lfw",
+            "preset": "lfw",
             "baseline": variants[0],
             "seeds": list(range(seeds)),
             "budgets": list(BUDGETS),
@@ -259,12 +259,10 @@ def _about(variants: Sequence[str], seeds: int) -> dict[str, Any]:
         },
         "params": {
             "device": "auto",
-            "lfw": {
-                "crop": {"method": "detector", "size": 64},
-                "pretrain": {"epochs": 12, "learning_rate": 0.002, "clip_norm": 1.0},
-                "finetune": {"epochs": 20, "labels_per_identity": None},
-                "evaluate": {"probe_labels": list(BUDGETS)},
-            },
+            "crop": {"method": "detector", "size": 64},
+            "pretrain": {"epochs": 12, "learning_rate": 0.002, "clip_norm": 1.0},
+            "probe": {"labels": list(BUDGETS)},
+            "finetune": {"epochs": 20, "labels_per_identity": None},
         },
         "data": {
             "download": {"files": 1, "bytes": 38227968, "archives": [{"name": "lfw.tgz", "sha256": "ab" * 32}]},
@@ -297,10 +295,9 @@ def _about(variants: Sequence[str], seeds: int) -> dict[str, Any]:
         },
         "commits": ["0123456789abcdef0123456789abcdef01234567"],
         "commands": [
-            "python -m facerep.study run studies/made_up.yaml",
-            "FACEREP_MIRROR=~/archives dvc exp run -S profile=lfw -S pretext=rotated -S seed=0 "
-            "-S lfw.finetune.labels_per_identity=3",
-            "python -m facerep.study page studies/made_up.yaml",
+            "facerep study studies/made_up.yaml",
+            "FACEREP_MIRROR=~/archives dvc exp run -S pretext=rotated -S seed=0 -S finetune.labels_per_identity=3",
+            "facerep report studies/made_up.yaml",
         ],
     }
 

@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 STUDY: dict[str, Any] = {
     "name": "small",
     "title": "Does it help?",
-    "profile": "demo",
+    "preset": "demo",
     "baseline": "original",
     "seeds": [0, 1, 2, 3, 4, 5, 6, 7],
     "budgets": {2: {"finetune.epochs": 8}, 4: {}, 8: {}},
@@ -40,12 +40,12 @@ def record(run: Run, accuracy: float, auc: float = 0.6, budgets: tuple[int, ...]
     luck = np.random.default_rng([run.seed, run.labels]).random(PHOTOGRAPHS)  # how hard each photograph is
     right = luck + rng.normal(0, 0.2, PHOTOGRAPHS) < accuracy
     answers = {"key": [f"test/p/{run.seed}-{n:03d}" for n in range(PHOTOGRAPHS)], "identity": ["p"] * PHOTOGRAPHS}
-    columns: dict[str, Any] = {"finetuned": right, "probe": right, "knn": right}
+    columns: dict[str, Any] = {"probe": right, "knn": right}
     for n in budgets:
         columns |= {f"probe_{n}": rng.random(PHOTOGRAPHS) < accuracy / 2, f"knn_{n}": rng.random(PHOTOGRAPHS) < 0.1}
     by = {way: {str(n): float(columns[f"{way}_{n}"].mean()) for n in budgets} for way in ("probe", "knn")}
-    evaluate = {
-        "test": {"accuracy": float(right.mean()), "top5": 0.9, "photographs": PHOTOGRAPHS},
+    evaluate = {"test": {"accuracy": float(right.mean()), "top5": 0.9, "photographs": PHOTOGRAPHS}}
+    probe = {
         "probe": {"accuracy": 0.3, "by_labels": by["probe"]},
         "knn": {"accuracy": 0.1, "by_labels": by["knn"]},
         "verification": {"auc": auc, "eer": 1 - auc},
@@ -53,8 +53,10 @@ def record(run: Run, accuracy: float, auc: float = 0.6, budgets: tuple[int, ...]
     noise = np.random.default_rng(run.seed).normal(0, 0.01, 50)  # the same photographs are drawn for every variant
     trained = run.variant != "original"
     curves = [{"epoch": 1.0, "train/loss": 2.0, "val/loss": 2.1}, {"epoch": 2.0, "train/loss": 1.0, "val/loss": 1.5}]
+    curves[1]["kept"] = 1.0
     files: dict[str, Any] = {
         "metrics/evaluate.json": evaluate,
+        "metrics/probe.json": probe,
         "metrics/finetune.json": {"val": {"accuracy": accuracy - 0.01}},
         "metrics/pretrain.json": {"test": {"accuracy": 0.97}} if trained else {"epochs": 0},
         "metrics/download.json": {"files": 1},
@@ -66,9 +68,11 @@ def record(run: Run, accuracy: float, auc: float = 0.6, budgets: tuple[int, ...]
     }
     packed = {name: json.dumps(value).encode() for name, value in files.items()}
     packed["params.yaml"] = (ROOT / "params.yaml").read_bytes()
-    told = {"photographs": {**answers, **{name: np.asarray(c).astype(int).tolist() for name, c in columns.items()}}}
+    told = {"photographs": answers | {name: np.asarray(c).astype(int).tolist() for name, c in columns.items()}}
     told |= {"verification": {"auc": [*(auc + noise)], "eer": [*(1 - auc - noise)]}}
-    packed["metrics/answers.json"] = json.dumps(told).encode()
+    packed["metrics/answers/probe.json"] = json.dumps(told).encode()
+    finetuned = {"photographs": answers | {"finetuned": right.astype(int).tolist()}}
+    packed["metrics/answers/evaluate.json"] = json.dumps(finetuned).encode()
     return Record(run, "c" * 40, packed)
 
 

@@ -59,7 +59,7 @@ def render(results: Path, photographs: bool) -> None:
 
 def _of_one_run(found: Results) -> str:
     of = found.about.get("params_of")
-    return "Parameters of the study's profile" + (f", those of the run {of}" if of else "")
+    return "Parameters of the study" + (f", those of the run {of}" if of else "")
 
 
 def _environment() -> Environment:

@@ -1,4 +1,4 @@
-"""The stage on micro networks: its tables agree with its metrics, and both are what the models themselves say."""
+"""The stage `probe` on micro networks: its tables agree with its metrics, and both are what the model itself says."""
 
 import csv
 import json
@@ -11,16 +11,17 @@ import pyarrow as pa
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from transformers import AutoModel, AutoModelForImageClassification
+from transformers import AutoModel
 
-from facerep.evaluate.stage import evaluate
+from facerep.core.errors import FacerepError
+from facerep.evaluate.pretrained import probe
+from facerep.evaluate.scores import NEIGHBOURS
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels, read_selection
-from facerep.nets.convnext import image_processor, new_classifier
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
 from facerep.pretrain.pretexts import pretext_named
-from tests.support.micro import curves_of, evaluating, pretext_model, pretraining
+from tests.support.micro import curves_of, pretext_model, pretraining, probing
 from tests.support.plain import plain_knn, plain_pairs
 
 Stage = Callable[..., dict[str, Any]]
@@ -28,22 +29,20 @@ Stage = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def stage(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_accelerate: Any) -> Stage:
-    """Evaluates micro networks that have learned nothing."""
+    """Probes micro networks that have learned nothing."""
     monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr("facerep.evaluate.scores.RESAMPLES", 20)
 
     def run(pretext: str, place: str, **changes: Any) -> dict[str, Any]:
         fresh_accelerate()
         models = tmp_path / pretext
         if not models.exists():
             save_pretext_model(pretext_model(pretext, identities=8), pretext_named(pretext), models / "pretrained")
-            classifier = new_classifier(models / "pretrained", [f"test{n:03d}" for n in range(4)], 0)
-            classifier.config.image_size = 32
-            classifier.save_pretrained(models / "finetuned")
-            image_processor(32).save_pretrained(models / "finetuned")
         params = load_params()
-        demo = params.demo.model_copy(update={"evaluate": evaluating(**changes), "pretrain": pretraining()})
-        params = params.model_copy(update={"demo": demo, "device": "cpu", "threads": 1, "seed": 2})
-        return evaluate(params, data_folder, models / "pretrained", models / "finetuned", tmp_path / place)
+        changed = {"probe": probing(), "pretrain": pretraining(), "device": "cpu", "threads": 1, "seed": 2}
+        changed["model"] = params.model.model_copy(update={"image_size": 32})
+        params = params.model_copy(update=changed | changes)
+        return probe(params, data_folder, models / "pretrained", tmp_path / place)
 
     return run
 
@@ -52,35 +51,30 @@ def test_the_tables_agree_with_the_metrics_and_with_what_transformers_says(
     stage: Stage, data_folder: Path, tmp_path: Path
 ) -> None:
     results = stage("simclr", "a")
+    assert list(results) == ["probe", "knn", "verification"]
     assert json.loads(json.dumps(results)) == results, "plain numbers, which are written as JSON"
-    told = json.loads((tmp_path / "a" / "answers.json").read_text())
+    told = json.loads((tmp_path / "a" / "answers" / "probe.json").read_text())
     answers = pa.table(told["photographs"])
-    ways = ["finetuned", "probe", "knn", "probe_1", "knn_1", "probe_2", "knn_2"]
+    ways = ["probe", "knn", "probe_1", "knn_1", "probe_2", "knn_2"]
     assert answers.column_names == ["key", "identity", *ways]
     tables = {role: read_selection(data_folder / "selection.parquet", role) for role in ("train", "test")}
     assert answers["key"].to_pylist() == tables["test"]["key"].to_pylist()
     assert answers["identity"].to_pylist() == tables["test"]["identity"].to_pylist()
     mean = {way: float(np.mean(answers[way].to_pylist())) for way in ways}
-    assert results["test"]["accuracy"] == mean["finetuned"]
     for way in ("probe", "knn"):
         assert results[way]["accuracy"] == mean[way]
         assert results[way]["by_labels"] == {"1": mean[f"{way}_1"], "2": mean[f"{way}_2"]}
 
     features, labels = {}, {}
+    backbone = AutoModel.from_pretrained(tmp_path / "simclr" / "pretrained").eval()
     with torch.no_grad():
         for role, rows in tables.items():
             batch = FacePixels(data_folder / "faces", rows, 32).__getitems__(range(len(rows)))
             mean_, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-            inputs = (batch.images / 255 - mean_) / std
-            backbone = AutoModel.from_pretrained(tmp_path / "simclr" / "pretrained").eval()
-            features[role], labels[role] = backbone(inputs).pooler_output.numpy(), batch.labels.numpy()
-    classifier = AutoModelForImageClassification.from_pretrained(tmp_path / "simclr" / "finetuned").eval()
-    with torch.no_grad():
-        said = [classifier.config.id2label[n] for n in classifier(inputs).logits.argmax(1).tolist()]
-    truth = tables["test"]["identity"].to_pylist()
-    assert answers["finetuned"].to_pylist() == [a == b for a, b in zip(said, truth, strict=True)]
+            features[role] = backbone((batch.images / 255 - mean_) / std).pooler_output.numpy()
+            labels[role] = batch.labels.numpy()
     chosen = few_labels(tables["train"]["key"].to_pylist(), tables["train"]["identity"].to_pylist(), 2, 2)
-    knn = plain_knn(features["train"][chosen], labels["train"][chosen], features["test"], labels["test"], 3)
+    knn = plain_knn(features["train"][chosen], labels["train"][chosen], features["test"], labels["test"], NEIGHBOURS)
     assert answers["knn_2"].to_pylist() == knn
 
     resamples = pa.table(told["verification"])
@@ -92,17 +86,32 @@ def test_the_tables_agree_with_the_metrics_and_with_what_transformers_says(
     assert abs(np.nanmean(values) - area) < 3 * np.nanstd(values)
 
 
-def test_the_same_models_give_the_same_bytes(stage: Stage, tmp_path: Path) -> None:
+def test_the_same_model_gives_the_same_bytes(stage: Stage, tmp_path: Path) -> None:
     assert stage("simclr", "a") == stage("simclr", "b")
     assert curves_of(tmp_path / "a") == curves_of(tmp_path / "b")
-    names = {path.name for path in (tmp_path / "a" / "evaluate").iterdir()}
-    assert {"views.png", "nearest.png", "hardest_pairs.png"} <= names
-    with (tmp_path / "a" / "evaluate" / "probe_by_labels.csv").open() as file:
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"answers", "probe"}
+    names = {path.name for path in (tmp_path / "a" / "probe").iterdir()}
+    assert {"views.png", "nearest.png", "hardest_pairs.png", "roc.csv", "roc.svg"} <= names
+    with (tmp_path / "a" / "probe" / "probe_by_labels.csv").open() as file:
         assert [row["labels"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
+def test_no_number_depends_on_what_only_finetuning_reads(stage: Stage, tmp_path: Path) -> None:
+    """One pretrained model, probed once, serves every label budget of a study."""
+    finetune = load_params().finetune.model_copy(update={"labels_per_identity": 1, "epochs": 99})
+    assert stage("rotated", "a") == stage("rotated", "b", finetune=finetune)
+    assert curves_of(tmp_path / "a") == curves_of(tmp_path / "b")
+
+
 def test_a_network_that_knows_other_names_is_judged_all_the_same(stage: Stage, tmp_path: Path) -> None:
-    assert stage("supervised", "a", verification_bootstrap=0)["test"]["photographs"] == 8
-    names = {path.name for path in (tmp_path / "a" / "evaluate").iterdir()}
+    assert stage("supervised", "a")["verification"]["folds"] == 2  # of four identities
+    names = {path.name for path in (tmp_path / "a" / "probe").iterdir()}
     assert "hardest_pairs.png" in names
     assert not names & {"views.png", "turns.png", "reconstructions.png"}
+
+
+def test_a_model_that_is_not_there_is_a_sentence(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "rotated").mkdir()
+    with pytest.raises(FacerepError, match="pretrained"):
+        stage("rotated", "a")
+    assert not (tmp_path / "a").exists()
