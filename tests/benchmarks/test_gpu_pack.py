@@ -130,7 +130,7 @@ def test_data_that_cannot_be_packed_is_a_sentence_and_the_old_pack_stays(
 
 def test_the_packed_faces_are_the_same_bytes_and_the_rest_is_as_many_as_fit(data_folder: Path, tmp_path: Path) -> None:
     """All of the first part, of the second those that a larger pack takes first; and their roles."""
-    params = load_params(ROOT / "params.yaml")
+    settings = load_params(ROOT / "params.yaml").select.model_copy(update={"min_labelled": 6})
     faces = data_folder / "faces"
     whole = read_index(faces / "index.parquet")
     reader = ShardReader(faces)
@@ -138,7 +138,7 @@ def test_the_packed_faces_are_the_same_bytes_and_the_rest_is_as_many_as_fit(data
     need = sum(map(gpu_pack.packed_size, given.values()))
     keys = []
     for number, share in enumerate((1.3, 1.7)):
-        out = gpu_pack.chosen([faces, faces], params, "by_split", tmp_path / str(number), int(share * need))
+        out = gpu_pack.chosen([faces, faces], settings, tmp_path / str(number), int(share * need))
         index = read_index(out / "faces" / "index.parquet")
         got = ShardReader(out / "faces")
         for row in index.to_pylist():
@@ -152,7 +152,7 @@ def test_the_packed_faces_are_the_same_bytes_and_the_rest_is_as_many_as_fit(data
     assert fewer < more
     assert 0.2 < len(fewer) / len(whole) < 0.4 and 0.6 < len(more) / len(whole) < 0.8
     with pytest.raises(FacerepError, match="do not fit; raise --mb"):
-        gpu_pack.chosen([faces], params, "by_split", tmp_path / "none", need // 2)
+        gpu_pack.chosen([faces], settings, tmp_path / "none", need // 2)
 
 
 def test_a_pack_is_the_same_bytes_each_time_and_holds_the_data(data_folder: Path, tmp_path: Path) -> None:
