@@ -69,9 +69,10 @@ def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
     locks = {r["experiment"]: yaml.safe_load(of_experiment(repository, r["experiment"], "dvc.lock")) for r in runs}
     models, splits = {}, {}
     for run in runs:
-        stages = locks[run["experiment"]]["stages"]
-        models.setdefault((run["variant"], run["seed"]), set()).add(stages["pretrain"]["outs"][-1]["md5"])
-        splits.setdefault(run["seed"], set()).add(stages["select"]["outs"][0]["md5"])
+        stages = locks[run["experiment"]]["stages"].values()
+        outs = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+        models.setdefault((run["variant"], run["seed"]), set()).add(outs["models/pretrained"])
+        splits.setdefault(run["seed"], set()).add(outs["data/selection.parquet"])
     assert all(len(found) == 1 for found in (*models.values(), *splits.values()))
     assert len({next(iter(found)) for found in models.values()}) == 4
     assert len({next(iter(found)) for found in splits.values()}) == 2
