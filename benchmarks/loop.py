@@ -21,7 +21,7 @@ from benchmarks.variants import Done, Here, Measured, Work, measure
 from facerep.faces.pixels import FacePixels
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
-from facerep.resume.checkpoints import Store
+from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
 from facerep.training.loop import fit
 from facerep.training.runtime import Runtime
@@ -86,9 +86,9 @@ def fitting(
         for _ in range(times):
             model = build_model(pretext, case, settings)
             here = Path(tempfile.mkdtemp(dir=place))
-            store, curves = Store("pretrain-0", Folder(here / "scratch")), here / "curves"
+            checkpoints, curves = Checkpoints("pretrain-0", Folder(here / "scratch")), here / "curves"
             start = time.perf_counter()
-            result = fit(model, task, splits, settings, Runtime("cpu", "auto", threads, SEED), store, curves)
+            result = fit(model, task, splits, settings, Runtime("cpu", "auto", threads, SEED), checkpoints, curves)
             whole += time.perf_counter() - start
             alone += result.speed["training_s"]
         steps.append(Done(times * images, alone))

@@ -36,7 +36,7 @@ from benchmarks.variants import Done, Work, interleaved
 from facerep.faces.pixels import FacePixels
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
-from facerep.resume.checkpoints import Store
+from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
 from facerep.training.loop import fit
 from facerep.training.runtime import Runtime, has_bf16
@@ -113,8 +113,8 @@ def facerep(place: Path, case: Case, threads: int) -> Work:
         task = PretextTask(pretext_named("rotated", settings), settings)
         runtime = Runtime("cpu", "auto", threads, SEED)
         with tempfile.TemporaryDirectory(dir=place) as here:
-            store = Store("pretrain-0", Folder(Path(here, "scratch")))
-            fit(build_model("rotated", case, settings), task, splits, settings, runtime, store, Path(here, "c"))
+            checkpoints = Checkpoints("pretrain-0", Folder(Path(here, "scratch")))
+            fit(build_model("rotated", case, settings), task, splits, settings, runtime, checkpoints, Path(here, "c"))
 
     return clocked(train, case.batch_size)
 

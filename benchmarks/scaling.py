@@ -24,7 +24,7 @@ from facerep.faces.pixels import FacePixels
 from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
-from facerep.resume.checkpoints import Store
+from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
 from facerep.training.loop import fit
 from facerep.training.runtime import Runtime
@@ -80,9 +80,9 @@ def epochs(place: Path, threads: int, memory_mb: int) -> Work:
         backbone = ConvNextModel(ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 32, 64], image_size=SIDE))
         model, task = PretextModel(backbone, pretext.head(64)), PretextTask(pretext, settings)
         with tempfile.TemporaryDirectory(dir=place) as here:
-            store = Store("pretrain-0", Folder(Path(here, "scratch")))
+            checkpoints = Checkpoints("pretrain-0", Folder(Path(here, "scratch")))
             splits = {"train": pixels, "val": val}
-            result = fit(model, task, splits, settings, runtime, store, Path(here, "curves"))
+            result = fit(model, task, splits, settings, runtime, checkpoints, Path(here, "curves"))
         return Done(times * len(pixels), result.speed["training_s"])
 
     return work

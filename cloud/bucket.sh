@@ -28,11 +28,11 @@ run gcloud services enable --project "$PROJECT" storage.googleapis.com iam.googl
   compute.googleapis.com batch.googleapis.com logging.googleapis.com
 
 # One region, where the GPUs are: bytes between them cost nothing. No object has rights of its own, none is public.
-# Without soft delete: a deleted training state would be paid for another week.
+# Without soft delete: a deleted checkpoint would be paid for another week.
 there gcloud storage buckets describe "gs://$BUCKET" ||
   run gcloud storage buckets create "gs://$BUCKET" --project "$PROJECT" --location "$REGION" \
     --uniform-bucket-level-access --public-access-prevention --soft-delete-duration 0
-# States of training that nobody came back for; what lies under dvc/ stays.
+# Checkpoints that nobody came back for; what lies under dvc/ stays.
 rule='{"rule": [{"action": {"type": "Delete"}, "condition": {"age": 14, "matchesPrefix": ["scratch/"]}}]}'
 lifecycle=$(mktemp)
 trap 'rm -f "$lifecycle"' EXIT

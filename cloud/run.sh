@@ -107,9 +107,9 @@ published() {   # results/<study>/ as a commit of the branch results/<study>, be
   fi
 }
 
-stopped() {   # a preempted machine has half a minute: training saves its state as soon as DVC is gone
+stopped() {   # a preempted machine has half a minute: training saves a checkpoint as soon as DVC is gone
   trap '' TERM INT
-  say "asked to stop; training saves its state, and what is finished goes home."
+  say "asked to stop; training saves a checkpoint, and what is finished goes home."
   kill "$study" "$syncing" 2>/dev/null || true   # first, since it would start what ends again
   dvc queue stop --kill >/dev/null 2>&1 &
   local ending=$!

@@ -1,4 +1,4 @@
-"""One thin script a stage, run as `python -m stages.crop`. Here: what each does around its one call."""
+"""One thin script per stage, run as `python -m stages.crop`. Here: what each does around its one call."""
 
 import signal
 import sys

@@ -126,7 +126,10 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_not_there_is_named(empty: Path) -> None:
+    assert_sentence(facerep("summary"), "summary: params.yaml: not there; run from the repository's root.")
+    shutil.copy(ROOT / "params.yaml", empty)
     assert_sentence(facerep("summary"), "summary: metrics/crop.json: not there; run `dvc repro`.")
+    (empty / "params.yaml").unlink()
     assert_sentence(facerep("preset"), "preset: presets: holds no preset; run from the repository's root.")
     for command in ("study", "report"):
         assert_sentence(facerep(command, "studies/no.yaml"), f"{command}: studies/no.yaml: not there;")

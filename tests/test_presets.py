@@ -85,6 +85,18 @@ def test_what_the_preset_does_not_name_stays_as_it_was_set_by_hand(here: Path) -
     assert (load_params().seed, load_params().pretrain.flip) == (7, False)
 
 
+@pytest.mark.parametrize("change", ["probe.labels=[1,3]", "download.archives=[{url: '/my pictures'}]", "crop.size=96"])
+def test_what_dvc_has_rewritten_comes_back_byte_for_byte(change: str, here: Path) -> None:
+    """`dvc exp run -S` leaves lists in another style, texts without quotes and nulls empty."""
+    for name in ("demo", "vggface2", "folder"):
+        apply_overrides(str(here / "params.yaml"), [change])
+        assert (here / "params.yaml").read_text() != PARAMS
+        write_preset(name, here / "params.yaml")
+        assert values(here / "params.yaml").items() >= load_preset(name).items()
+    write_preset("demo", here / "params.yaml")
+    assert (here / "params.yaml").read_text() == PARAMS
+
+
 def test_a_key_that_was_deleted_by_hand_is_written_again(here: Path) -> None:
     params = here / "params.yaml"
     params.write_text(re.sub(r"(?m)^(memory_mb|  quality):.*\n", "", PARAMS))
@@ -199,3 +211,14 @@ def test_what_cannot_be_is_refused_in_a_sentence_and_nothing_is_written(more: tu
     shutil.rmtree(here / "presets")
     for command in (("preset", "lfw", *more), ("preset",)):
         assert "presets: holds no preset; run from the repository's root" in sentence_of(*command)
+
+
+def test_flags_that_a_shell_would_cut_are_refused(here: Path) -> None:
+    folder = here / "presets" / "folder.yaml"
+    folder.write_text(folder.read_text().replace("my/labelled", "/home/me/my pictures"))
+    said = sentence_of("preset", "folder", "--set")
+    assert "my pictures" in said and "`facerep preset folder`" in said
+
+
+def test_set_wants_a_name(here: Path) -> None:
+    assert sentence_of("preset", "--set").startswith("preset: --set wants the name of a preset; one of demo, ")

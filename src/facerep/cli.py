@@ -1,6 +1,7 @@
 """The one command, `facerep`: what a user types besides `dvc`. Heavy imports wait for the command that needs them."""
 
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -40,7 +41,7 @@ def _in_sentences(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
-        name = command.__name__.rstrip("_")
+        name = command.__name__
         try:
             command(*arguments, **options)
         except FacerepError as error:
@@ -64,6 +65,8 @@ def preset(
     from facerep import presets
 
     params = Path("params.yaml")
+    if name is None and flags:
+        raise FacerepError(f"--set wants the name of a preset; one of {', '.join(presets.preset_names())}.")
     if name is None:
         for each, what in presets.preset_names().items():
             print(f"{each:10} {what}")
@@ -71,12 +74,17 @@ def preset(
     if flags:
         words = [f"{key}={presets.override(value)}" for key, value in presets.changes(name, params).items()]
         # a terminal's line is pasted and read by the shell again; that of $(…) is only cut at its spaces
+        if not sys.stdout.isatty() and (cut := [word for word in words if re.search(r"\s", word)]):
+            raise FacerepError(
+                f"{cut[0]}: a shell cuts this at its spaces; run `facerep preset {name}`, then `dvc exp run` without it."
+            )
         print(" ".join(f"-S {shlex.quote(word) if sys.stdout.isatty() else word}" for word in words))
         return
     changed = presets.write_preset(name, params)
     for key, value in changed.items():
         print(f"{key}: {presets.override(value)}")
-    print(f"{params}: {len(changed)} values of {name} written." if changed else f"{params}: is {name} already.")
+    values = f"{len(changed)} value{'s' * (len(changed) > 1)}"
+    print(f"{params}: {values} of {name} written." if changed else f"{params}: is {name} already.")
 
 
 @app.command()

@@ -8,14 +8,16 @@ from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.comments import Comment, CommentedBase, CommentedMap, CommentedSeq
+from ruamel.yaml.tokens import CommentToken
 
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
-from facerep.params import Params, load_yaml, sentence
+from facerep.params import Params, load_yaml, parse_yaml, sentence
 
 PRESETS = Path("presets")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")  # what Hydra takes for a text without quotes …
+_SECTION = re.compile(r"(?m)^( .*)\n(\w+:)")  # the end of a section, and the next without a blank line between
 _NO_WORDS = ("true", "false", "null", "nan", "inf", "infinity")  # … but for these
 
 
@@ -24,7 +26,7 @@ def preset_names(folder: Path = PRESETS) -> dict[str, str]:
     found = {path.stem: path.read_text(encoding="utf-8").partition("\n")[0] for path in sorted(folder.glob("*.yaml"))}
     if not found:
         raise FacerepError(f"{folder}: holds no preset; run from the repository's root.")
-    return {name: line.removeprefix("# ").strip() for name, line in found.items()}
+    return {name: line.removeprefix("#").strip() if line.startswith("#") else "" for name, line in found.items()}
 
 
 def load_preset(name: str, folder: Path = PRESETS) -> dict[str, Any]:
@@ -43,13 +45,18 @@ def flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
             yield above + key, value
 
 
-def params_with(name: str, params: Path, folder: Path = PRESETS) -> Params:
-    """params.yaml with a preset's values. Raises FacerepError if these do not fit together."""
+def params_raw(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
+    """params.yaml with a preset's values, unchecked."""
     raw = load_yaml(params, "run from the repository's root")
     for key, value in load_preset(name, folder).items():
         put(raw, key, value)
+    return raw
+
+
+def params_with(name: str, params: Path, folder: Path = PRESETS) -> Params:
+    """params.yaml with a preset's values. Raises FacerepError if these do not fit together."""
     try:
-        return Params.model_validate(raw)
+        return Params.model_validate(params_raw(name, params, folder))
     except ValidationError as error:
         raise FacerepError(f"{params} with {folder / name}.yaml: {sentence(error, Params)}") from None
 
@@ -62,21 +69,27 @@ def changes(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
 
 
 def write_preset(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
-    """Write a preset's values into params.yaml and keep its comments. Returns the values that changed, by key."""
+    """Write a preset's values into params.yaml and keep its comments. Returns the values that changed, by key.
+
+    Comments inside a list go with the list. Raises FacerepError as params_with does; params.yaml then stays as it is.
+    """
     changed = changes(name, params, folder)
     yaml = _yaml()
     text = yaml.load(params.read_text(encoding="utf-8"))
     preset = yaml.load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    for key in changed:
+    for key in load_preset(name, folder):  # those that agree, too: `dvc exp run` writes lists in a style of its own
         *above, last = key.split(".")
         block, source = text, preset
         for part in above:
             block, source = block[part], source[part]
-        block[last] = _in_place_of(block.get(last), source[last])
+        _replace(block, last, source[last])
     out = io.StringIO()
     yaml.dump(text, out)
+    written = _SECTION.sub(r"\1\n\n\2", out.getvalue())
+    if parse_yaml(written) != params_raw(name, params, folder):
+        raise FacerepError(f"{params}: cannot be edited with its comments; `git checkout {params}` and try again.")
     with atomic(params) as file:
-        file.write_text(out.getvalue(), encoding="utf-8")
+        file.write_text(written, encoding="utf-8")
     return changed
 
 
@@ -90,12 +103,18 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _in_place_of(old: Any, new: Any) -> Any:
-    """A value of a preset, between the comments that stand before and after the old value."""
-    if isinstance(old, CommentedSeq) and isinstance(new, CommentedSeq):
-        new.ca.comment, new.ca.end = old.ca.comment or [None, None], old.ca.end
-        new.ca.items.clear()
-    return new
+def _replace(block: CommentedMap, key: str, new: Any) -> None:
+    """Put a preset's value in the place of the old one; the comment behind the key stays."""
+    if isinstance(new, CommentedSeq):
+        comment = next((part for part in block.ca.items.get(key) or () if isinstance(part, CommentToken)), None)
+        for part in (new, *(part for part in new if isinstance(part, CommentedBase))):
+            vars(part).pop(Comment.attrib, None)
+        if comment is not None:
+            comment.value = comment.value.partition("\n")[0] + "\n"  # without the lines below, which the old list had
+            block.ca.items[key] = [None, None, comment, None]
+            if not new.fa.flow_style():
+                new.ca.comment = [comment, None]
+    block[key] = new
 
 
 def put(raw: dict[str, Any], key: str, value: Any) -> None:

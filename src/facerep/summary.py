@@ -19,10 +19,10 @@ PLACES = (
 
 def summary(metrics: Path) -> Table:
     """The short table of a finished run. Raises FacerepError where a stage has not run yet."""
+    params = load_params()  # first: it says where to run from
     crop, select, pretrain, probe, evaluate = (
         _read(metrics / f"{stage}.json") for stage in ("crop", "select", "pretrain", "probe", "evaluate")
     )
-    params = load_params()
     low, high = evaluate["test"]["accuracy_ci95"]
     roles = select["roles"]
     title = f"facerep: pretext {pretrain['pretext']}, seed {params.seed}"

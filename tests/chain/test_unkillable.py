@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from transformers import ConvNextModel
 
 from facerep.params import Params, load_params
-from facerep.resume.checkpoints import run_store
+from facerep.resume.checkpoints import checkpoints_of
 from tests.support.gcs import running_server
 from tests.support.killing import (
     PATIENCE,
@@ -248,7 +248,7 @@ def test_every_parameter_that_dvc_watches_names_another_run(
     module = importlib.import_module(f"facerep.{stage}.stage")
 
     def named(*run: Any) -> None:
-        raise Named(run_store(*run).name)
+        raise Named(checkpoints_of(*run).name)
 
     def name(params: Params) -> str:
         with pytest.raises(Named) as told:
@@ -258,7 +258,7 @@ def test_every_parameter_that_dvc_watches_names_another_run(
                 module.finetune(params, data_folder, tmp_path, tmp_path, tmp_path, tmp_path)
         return str(told.value)
 
-    monkeypatch.setattr(module, "run_store", named)
+    monkeypatch.setattr(module, "checkpoints_of", named)
     # no name depends on them, and large networks take their time
     monkeypatch.setattr(module, "build_backbone", lambda *_: ConvNextModel(micro_config()), raising=False)
     monkeypatch.setattr(module, "new_classifier", lambda *_: classifier(), raising=False)

@@ -45,6 +45,7 @@ def test_known_scores() -> None:
         "accuracy": None,  # two identities make no second fold
         "accuracy_std": None,
         "tar_at_far_1e-2": 0.5,
+        "threshold": {},
         "genuine_pairs": 2,
         "impostor_pairs": 4,
         "folds": 0,
@@ -92,6 +93,18 @@ def test_against_loops_over_all_pairs() -> None:
     assert metrics["auc"] == pytest.approx(wins / len(same) / len(other))
     allowed = len(other) // 100
     assert metrics["tar_at_far_1e-2"] == pytest.approx(np.mean(np.array(same) > sorted(other, reverse=True)[allowed]))
+
+
+def test_a_threshold_accepts_no_more_impostors_than_its_rate_and_the_next_lower_score_would() -> None:
+    features, labels = blurred_identities(14, 6, 1.2)
+    metrics, _ = verification(features, labels, max_impostors=ALL, seed=3)
+    same, other = plain_pairs(features, labels)
+    scores = sorted({*same, *other}, reverse=True)
+    assert metrics["threshold"].keys() == {"1e-1", "1e-2"}, "three thousand impostor pairs cannot tell 1 in a thousand"
+    for rate, threshold in metrics["threshold"].items():
+        place = min(range(len(scores)), key=lambda n: abs(scores[n] - threshold))
+        assert scores[place] == pytest.approx(threshold)
+        assert np.mean(np.array(other) >= scores[place]) <= float(rate) < np.mean(np.array(other) >= scores[place + 1])
 
 
 def test_fold_accuracy_against_loops() -> None:

@@ -27,7 +27,7 @@ import torch
 import facerep.resume.checkpoints
 from facerep.core.errors import FacerepError
 from facerep.resume import storage as places
-from facerep.resume.checkpoints import Store, run_store
+from facerep.resume.checkpoints import Checkpoints, checkpoints_of
 from facerep.resume.storage import Bucket, Folder
 from tests.support.gcs import running_server
 from tests.support.paths import ROOT
@@ -47,25 +47,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty store in a folder, and one in fsspec's memory."""
+def checkpoints(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Checkpoints]:
+    """No checkpoints yet: in a folder, and one in fsspec's memory."""
     folder = tmp_path / "scratch" / "pretrain-x"
-    yield Store(
+    yield Checkpoints(
         folder.name, Folder(folder) if request.param == "folder" else Bucket("memory://runs/pretrain-x", folder)
     )
     fsspec.filesystem("memory").store.clear()
 
 
-def files(store: Store) -> Any:
-    """The store's files as fsspec's mapping of names to bytes, past all of our own code."""
-    return fsspec.get_mapper(str(store.place))
+def files(checkpoints: Checkpoints) -> Any:
+    """Their files as fsspec's mapping of names to bytes, past all of our own code."""
+    return fsspec.get_mapper(str(checkpoints.place))
 
 
-def saved(store: Store, *steps: int) -> list[str]:
+def saved(checkpoints: Checkpoints, *steps: int) -> list[str]:
     """Save a checkpoint after each of these steps; the names of the files that are there then, in order."""
     for step in steps:
-        store.save(state_of(step), epoch=step // 100, step=step % 100)
-    return sorted(files(store))
+        checkpoints.save(state_of(step), epoch=step // 100, step=step % 100)
+    return sorted(files(checkpoints))
 
 
 def state_of(step: int) -> dict[str, Any]:
@@ -85,16 +85,16 @@ def step_of(state: dict[str, Any] | None) -> int | None:
 
 def test_a_run_finds_its_checkpoint_and_a_changed_one_does_not(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From an experiment's temporary copy too."""
-    run_store("pretrain", SETTINGS, [Path("data.bin")], []).save(state_of(7), epoch=0, step=7)
+    checkpoints_of("pretrain", SETTINGS, [Path("data.bin")], []).save(state_of(7), epoch=0, step=7)
     copy = project / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
     (copy / ".dvc").mkdir(parents=True)
     (copy / "data.bin").write_bytes(b"data")
     monkeypatch.chdir(copy)
-    assert step_of(run_store("pretrain", SETTINGS, [Path("data.bin")], []).load()) == 7
+    assert step_of(checkpoints_of("pretrain", SETTINGS, [Path("data.bin")], []).load()) == 7
     (copy / "data.bin").write_bytes(b"date")
-    assert run_store("pretrain", SETTINGS, [Path("data.bin")], []).load() is None
+    assert checkpoints_of("pretrain", SETTINGS, [Path("data.bin")], []).load() is None
     assert [path.name for path in (project / "scratch").iterdir()] == [
-        run_store("pretrain", SETTINGS, [project / "data.bin"], []).name
+        checkpoints_of("pretrain", SETTINGS, [project / "data.bin"], []).name
     ]
 
 
@@ -103,58 +103,63 @@ def test_the_environment_names_the_place(
     value: str, place: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACEREP_SCRATCH", value)
-    store = run_store("pretrain", SETTINGS, [], [])
-    assert str(store.place) == str(project / place / store.name)
+    checkpoints = checkpoints_of("pretrain", SETTINGS, [], [])
+    assert str(checkpoints.place) == str(project / place / checkpoints.name)
     monkeypatch.setenv("FACEREP_SCRATCH", "memory://runs")
-    assert str(run_store("pretrain", SETTINGS, [], []).place) == f"memory://runs/{store.name}"
+    assert str(checkpoints_of("pretrain", SETTINGS, [], []).place) == f"memory://runs/{checkpoints.name}"
 
 
 # Saved and loaded
 
 
-def test_the_newest_checkpoint_comes_back_equal_and_the_last_two_are_kept(store: Store) -> None:
-    assert store.load() is None
-    names = saved(store, 5, 99, 100, 1234)
+def test_the_newest_checkpoint_comes_back_equal_and_the_last_two_are_kept(checkpoints: Checkpoints) -> None:
+    assert checkpoints.load() is None
+    names = saved(checkpoints, 5, 99, 100, 1234)
     assert [name[:25] for name in names] == ["checkpoint-0001-00000000-", "checkpoint-0012-00000034-"]
-    for name, content in files(store).items():
+    for name, content in files(checkpoints).items():
         assert name[25:] == hashlib.sha256(content).hexdigest()[:16] + ".pt"
         assert step_of(torch.load(io.BytesIO(content), weights_only=True)) in (100, 1234)
-    state = store.load()
+    state = checkpoints.load()
     assert state is not None
     assert step_of(state) == 1234
     assert state["weights"].device.type == "cpu"
     assert (state["history"], state["none"]) == ([{"loss": 0.5}], None)
-    store.discard()
-    assert store.load() is None
-    assert not list(files(store))
-    assert not store.place.folder.exists()
-    store.discard()
+    checkpoints.discard()
+    assert checkpoints.load() is None
+    assert not list(files(checkpoints))
+    assert not checkpoints.place.folder.exists()
+    checkpoints.discard()
 
 
-def test_a_finished_run_that_goes_on_is_no_longer_finished(store: Store) -> None:
+def test_a_finished_run_that_goes_on_is_no_longer_finished(checkpoints: Checkpoints) -> None:
     """From an older state, the last one being damaged."""
-    saved(store, 1, 2)
-    store.finish()
-    assert "finished" in files(store)
-    saved(store, 3)
-    assert sorted(name[:25] for name in files(store)) == ["checkpoint-0000-00000002-", "checkpoint-0000-00000003-"]
+    saved(checkpoints, 1, 2)
+    checkpoints.finish()
+    assert "finished" in files(checkpoints)
+    saved(checkpoints, 3)
+    assert sorted(name[:25] for name in files(checkpoints)) == [
+        "checkpoint-0000-00000002-",
+        "checkpoint-0000-00000003-",
+    ]
 
 
-def test_the_same_position_can_be_saved_twice(store: Store) -> None:
-    names = saved(store, 1, 2)
-    assert saved(store, 2) == names, "the same bytes"
-    store.save(state_of(2) | {"stopped": True}, epoch=0, step=2)
-    assert len(files(store)) == 2 and all(name.startswith("checkpoint-0000-00000002-") for name in files(store))
+def test_the_same_position_can_be_saved_twice(checkpoints: Checkpoints) -> None:
+    names = saved(checkpoints, 1, 2)
+    assert saved(checkpoints, 2) == names, "the same bytes"
+    checkpoints.save(state_of(2) | {"stopped": True}, epoch=0, step=2)
+    assert len(files(checkpoints)) == 2 and all(
+        name.startswith("checkpoint-0000-00000002-") for name in files(checkpoints)
+    )
 
 
-def test_what_killed_processes_left_goes_with_the_next_save(store: Store) -> None:
-    names = saved(store, 1, 2)
-    store.place.folder.mkdir(exist_ok=True)
-    (store.place.folder / ".checkpoint.part").write_bytes(b"half")
-    (store.place.folder / f".{names[0]}.4711.part").write_bytes(b"half")
-    assert step_of(store.load()) == 2
-    assert [name[:24] for name in saved(store, 3)] == ["checkpoint-0000-00000002", "checkpoint-0000-00000003"]
-    assert not list(store.place.folder.glob(".*"))
+def test_what_killed_processes_left_goes_with_the_next_save(checkpoints: Checkpoints) -> None:
+    names = saved(checkpoints, 1, 2)
+    checkpoints.place.folder.mkdir(exist_ok=True)
+    (checkpoints.place.folder / ".checkpoint.part").write_bytes(b"half")
+    (checkpoints.place.folder / f".{names[0]}.4711.part").write_bytes(b"half")
+    assert step_of(checkpoints.load()) == 2
+    assert [name[:24] for name in saved(checkpoints, 3)] == ["checkpoint-0000-00000002", "checkpoint-0000-00000003"]
+    assert not list(checkpoints.place.folder.glob(".*"))
 
 
 # Damage
@@ -169,43 +174,47 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
-    damage: str, store: Store, capsys: pytest.CaptureFixture[str]
+    damage: str, checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, last = saved(store, 1, 2)
-    files(store)[last] = DAMAGES[damage](files(store)[last])
-    again = Store(store.name, store.place)
+    first, last = saved(checkpoints, 1, 2)
+    files(checkpoints)[last] = DAMAGES[damage](files(checkpoints)[last])
+    again = Checkpoints(checkpoints.name, checkpoints.place)
     assert step_of(again.load()) == 1
     told = capsys.readouterr().err
     assert told == (
-        f"{store.place}/{last} is damaged (its content is not what was written); going on from the one before it.\n"
+        f"{checkpoints.place}/{last} is damaged (its content is not what was written); going on from the one before it.\n"
     )
-    assert sorted(files(store)) == [first, last], "loading deletes nothing"
+    assert sorted(files(checkpoints)) == [first, last], "loading deletes nothing"
 
-    assert saved(again, 3) == [first, *(name for name in files(store) if "-00000003-" in name)], "whole ones are kept"
+    assert saved(again, 3) == [first, *(name for name in files(checkpoints) if "-00000003-" in name)], (
+        "whole ones are kept"
+    )
     said: list[str] = []
-    assert step_of(Store(store.name, store.place).load(said.append)) == 3
+    assert step_of(Checkpoints(checkpoints.name, checkpoints.place).load(said.append)) == 3
     assert said == []
 
 
 @pytest.mark.parametrize("step", [150, 199, 200, 250])
-def test_a_run_that_went_on_from_before_a_damaged_checkpoint_keeps_two_whole_ones(step: int, store: Store) -> None:
+def test_a_run_that_went_on_before_a_damaged_checkpoint_keeps_two_whole_ones(
+    step: int, checkpoints: Checkpoints
+) -> None:
     """Wherever its next save falls: before, at or after the position of the damaged one."""
-    first, last = saved(store, 100, 200)
-    files(store)[last] = b"damaged"
-    again = Store(store.name, store.place)
+    first, last = saved(checkpoints, 100, 200)
+    files(checkpoints)[last] = b"damaged"
+    again = Checkpoints(checkpoints.name, checkpoints.place)
     assert step_of(again.load(lambda text: None)) == 100
     names = saved(again, step)
     assert len(names) == 2 and first in names
-    del files(store)[next(name for name in names if name != first)]
-    assert step_of(Store(store.name, store.place).load()) == 100
+    del files(checkpoints)[next(name for name in names if name != first)]
+    assert step_of(Checkpoints(checkpoints.name, checkpoints.place).load()) == 100
 
 
-def test_where_no_checkpoint_is_whole_the_run_starts_afresh(store: Store) -> None:
-    names = saved(store, 1, 2)
+def test_where_no_checkpoint_is_whole_the_run_starts_afresh(checkpoints: Checkpoints) -> None:
+    names = saved(checkpoints, 1, 2)
     for name in names:
-        files(store)[name] = b"damaged"
+        files(checkpoints)[name] = b"damaged"
     said: list[str] = []
-    again = Store(store.name, store.place)
+    again = Checkpoints(checkpoints.name, checkpoints.place)
     assert again.load(said.append) is None
     assert [text.split(" ")[0].rpartition("/")[2] for text in said] == names[::-1]
     assert said[0].endswith("going on from the one before it.")
@@ -213,19 +222,19 @@ def test_where_no_checkpoint_is_whole_the_run_starts_afresh(store: Store) -> Non
     assert [name[:24] for name in saved(again, 0)] == ["checkpoint-0000-00000000"]
 
 
-def test_a_checkpoint_that_torch_cannot_read_is_damaged_too(store: Store) -> None:
-    saved(store, 1)
+def test_a_checkpoint_that_torch_cannot_read_is_damaged_too(checkpoints: Checkpoints) -> None:
+    saved(checkpoints, 1)
     content = b"neither zip nor pickle"
-    files(store)[f"checkpoint-0000-00000002-{hashlib.sha256(content).hexdigest()[:16]}.pt"] = content
+    files(checkpoints)[f"checkpoint-0000-00000002-{hashlib.sha256(content).hexdigest()[:16]}.pt"] = content
     said: list[str] = []
-    assert step_of(store.load(said.append)) == 1
+    assert step_of(checkpoints.load(said.append)) == 1
     assert len(said) == 1 and "\n" not in said[0]
 
 
-def test_a_checkpoint_that_is_gone_is_not_missed(store: Store) -> None:
-    _, last = saved(store, 1, 2)
-    del files(store)[last]
-    assert step_of(store.load()) == 1
+def test_a_checkpoint_that_is_gone_is_not_missed(checkpoints: Checkpoints) -> None:
+    _, last = saved(checkpoints, 1, 2)
+    del files(checkpoints)[last]
+    assert step_of(checkpoints.load()) == 1
 
 
 # Failing writes
@@ -248,23 +257,23 @@ def full_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[
 
 def test_a_full_disk_is_a_sentence_and_the_older_checkpoints_stay_whole(full_disk: Any) -> None:
     folder, fill = full_disk
-    store = Store("pretrain-x", Folder(folder))
-    names = saved(store, 1, 2)
-    before = dict(files(store))
+    checkpoints = Checkpoints("pretrain-x", Folder(folder))
+    names = saved(checkpoints, 1, 2)
+    before = dict(files(checkpoints))
     fill()
     with pytest.raises(FacerepError, match=r"pretrain-x: the disk is full; free some space and run again\.$"):
-        store.save(state_of(3) | {"large": torch.zeros(2**19)}, epoch=0, step=3)
+        checkpoints.save(state_of(3) | {"large": torch.zeros(2**19)}, epoch=0, step=3)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert step_of(store.load()) == 2
-    assert saved(store, 4)[0] == names[1], "and the next save is fine"
+    assert step_of(checkpoints.load()) == 2
+    assert saved(checkpoints, 4)[0] == names[1], "and the next save is fine"
 
 
 @pytest.mark.parametrize("write", range(1, 12))
 def test_an_interrupted_save_leaves_the_older_checkpoints(
-    write: int, store: Store, monkeypatch: pytest.MonkeyPatch
+    write: int, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C at each of torch's writes stays Ctrl-C."""
-    names = saved(store, 1, 2)
+    names = saved(checkpoints, 1, 2)
     calls = iter(range(1, 100))
 
     def interrupted(self: Any, data: Any) -> int:
@@ -274,21 +283,21 @@ def test_an_interrupted_save_leaves_the_older_checkpoints(
 
     monkeypatch.setattr(facerep.resume.checkpoints._Hashing, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        store.save(state_of(3), epoch=0, step=3)
-    assert sorted(files(store)) == names
-    assert not list(store.place.folder.glob(".*"))
+        checkpoints.save(state_of(3), epoch=0, step=3)
+    assert sorted(files(checkpoints)) == names
+    assert not list(checkpoints.place.folder.glob(".*"))
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "scratch").write_bytes(b"a file")
-    store = Store("pretrain-x", Folder(tmp_path / "scratch" / "pretrain-x"))
+    checkpoints = Checkpoints("pretrain-x", Folder(tmp_path / "scratch" / "pretrain-x"))
     with pytest.raises(FacerepError, match=r"pretrain-x: cannot be written \(.*FACEREP_SCRATCH\."):
-        store.save(state_of(1), epoch=0, step=1)
+        checkpoints.save(state_of(1), epoch=0, step=1)
 
 
 def test_a_url_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
-    store = Store("x", Bucket("nosuch://bucket/x", tmp_path / "x"))
-    for ask in (store.load, store.discard, lambda: store.save(state_of(1), 0, 1)):
+    checkpoints = Checkpoints("x", Bucket("nosuch://bucket/x", tmp_path / "x"))
+    for ask in (checkpoints.load, checkpoints.discard, lambda: checkpoints.save(state_of(1), 0, 1)):
         with pytest.raises(
             FacerepError, match=r"^nosuch://bucket/x: the checkpoints .*Protocol not known: nosuch; .*\.$"
         ):
@@ -316,16 +325,16 @@ def train(machine: Path, environment: dict[str, str], began: Any, done: Any) -> 
     os.environ.update(environment)
     os.chdir(machine)
     tempfile.tempdir = str(machine)
-    store = run_store("pretrain", SETTINGS, [Path("data.bin")], [])
-    with store.held():
+    checkpoints = checkpoints_of("pretrain", SETTINGS, [Path("data.bin")], [])
+    with checkpoints.held():
         said: list[str] = []
-        state = store.load(said.append)
+        state = checkpoints.load(said.append)
         step = state["step"] if state else 0
         began.value = -1 if said or (state is not None and not bool((state["weights"] == step).all())) else step
         weights = torch.empty(LARGE)
         while True:
             step += 1
-            store.save({"step": step, "weights": weights.fill_(step)}, epoch=0, step=step)
+            checkpoints.save({"step": step, "weights": weights.fill_(step)}, epoch=0, step=step)
             done.value = step
 
 
@@ -352,11 +361,14 @@ def test_killed_at_any_moment_a_run_goes_on_from_its_last_save(project: Path, pr
         last = done
         in_the_middle += bool(list(project.rglob(".checkpoint.part")))
     assert in_the_middle, "the moments were not all between two saves"
-    store = run_store("pretrain", SETTINGS, [Path("data.bin")], [])
-    state = store.load()
+    checkpoints = checkpoints_of("pretrain", SETTINGS, [Path("data.bin")], [])
+    state = checkpoints.load()
     assert state is not None and step_of(state) in (last, last + 1)
-    store.save(state, epoch=1, step=0)
-    assert [path.name[:15] for path in sorted(store.place.folder.iterdir())] == ["checkpoint-0000", "checkpoint-0001"]
+    checkpoints.save(state, epoch=1, step=0)
+    assert [path.name[:15] for path in sorted(checkpoints.place.folder.iterdir())] == [
+        "checkpoint-0000",
+        "checkpoint-0001",
+    ]
 
 
 def test_a_machine_that_vanished_leaves_its_checkpoint_in_the_bucket(tmp_path: Path, processes: Any) -> None:
@@ -384,12 +396,12 @@ def objects(address: str) -> list[str]:
 
 
 def ask(url: str, folder: Path, limit: float, address: str, told: Any) -> None:
-    """What a store at this URL says, in a process of its own, and how long that takes; stderr goes to a file."""
+    """What a checkpoints at this URL says, in a process of its own, and how long that takes; stderr goes to a file."""
     os.dup2(os.open(folder / "stderr", os.O_CREAT | os.O_WRONLY), 2)
     os.environ["STORAGE_EMULATOR_HOST"] = address
     places.LIMIT = limit  # type: ignore[assignment]
-    store = Store("x", Bucket(url, folder / "x"))
-    for question in (store.load, lambda: store.save({}, 0, 0), store.discard):
+    checkpoints = Checkpoints("x", Bucket(url, folder / "x"))
+    for question in (checkpoints.load, lambda: checkpoints.save({}, 0, 0), checkpoints.discard):
         start = time.monotonic()
         try:
             question()
@@ -448,10 +460,10 @@ def test_a_server_that_refuses_is_a_sentence(answers: Any) -> None:
 
 
 def high_water(folder: Path, told: Any) -> None:
-    store = Store("x", Folder(folder / "x"))
+    checkpoints = Checkpoints("x", Folder(folder / "x"))
     state = {"weights": torch.ones(2**25)}  # 128 MiB
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store.save(state, 0, 0)
+    checkpoints.save(state, 0, 0)
     told.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 

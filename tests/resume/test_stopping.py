@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from facerep.resume.checkpoints import Store
+from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.stopping import StopRequest
 from facerep.resume.storage import Folder
 from tests.support.micro import do, fresh_state
@@ -209,7 +209,7 @@ def test_a_run_that_is_stopped_says_one_sentence_and_goes_on_to_the_same_bits(
 ) -> None:
     """The sentence is of the state that is saved, in the middle of an epoch too; no step is repeated."""
     job = ended.jobs[name]
-    state = Store("finetune-0", Folder(Path(job["place"]) / "scratch")).load()
+    state = Checkpoints("finetune-0", Folder(Path(job["place"]) / "scratch")).load()
     assert state is not None
     epoch, step = state["epoch"], state["step"]
     assert [line for line in ended.said if f"stopped by {REASONS[name]} " in line] == [

@@ -89,7 +89,7 @@ def test_large_sets_are_searched_by_bands_with_the_same_result(monkeypatch: pyte
         hashes[500 + copy] = hashes[copy] ^ np.packbits(bits)
     every = near_duplicate_groups(hashes, 40)
     assert every.tolist() == [*range(500), *range(500)]
-    monkeypatch.setattr("facerep.select.duplicates._ALL_PAIRS", 0)
+    monkeypatch.setattr("facerep.select.duplicates.ALL_PAIRS", 0)
     assert (near_duplicate_groups(hashes, 40) != every).sum() <= 15, (
         "of a hundred copies 8 bits away three may be missed"
     )

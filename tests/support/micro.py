@@ -29,7 +29,7 @@ from facerep.params import Evaluate, Finetune, Pretrain, Probe
 from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
-from facerep.resume.checkpoints import Store
+from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
 from facerep.training.history import Fit
 from facerep.training.loop import fit
@@ -108,8 +108,8 @@ def bits(model: nn.Module) -> dict[str, bytes]:
 def run(
     model: nn.Module, task: Any, splits: Splits, place: Path, settings: Any = None, runtime: Runtime = RUNTIME
 ) -> Fit:
-    store = Store("finetune-0", Folder(place / "scratch"))
-    return fit(model, task, splits, settings or finetuning(), runtime, store, place / "curves")
+    checkpoints = Checkpoints("finetune-0", Folder(place / "scratch"))
+    return fit(model, task, splits, settings or finetuning(), runtime, checkpoints, place / "curves")
 
 
 def fresh_state() -> None:
@@ -204,7 +204,7 @@ def terminate() -> None:
 def do(job: dict[str, Any]) -> dict[str, Any]:
     """One fit as `job` says: data and place are folders, the rest is optional. Gives what came of it, as plain data.
 
-    At its `at`th batch the process of rank `rank` gets `signal`. `names` and `labels` are the store's name and the
+    At its `at`th batch the process of rank `rank` gets `signal`. `names` and `labels` are the checkpoints' name and the
     number of classes of each rank. What ends the run is told where it `goes_on`, and raised elsewhere.
     """
     rank = os.environ.get("RANK", "0")
@@ -218,7 +218,7 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     else:
         settings = finetuning(**job.get("settings", {}))
         model, task = classifier(num_labels=job.get("labels", {}).get(rank, 4)), task_of(settings, splits)
-    store = Store(job.get("names", {}).get(rank, "finetune-0"), Folder(Path(job["place"]) / "scratch"))
+    checkpoints = Checkpoints(job.get("names", {}).get(rank, "finetune-0"), Folder(Path(job["place"]) / "scratch"))
     stopping = job.get("signal") is not None and job["rank"] == rank
     watched = Watched(
         task,
@@ -228,7 +228,7 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     )
     told: dict[str, Any] = {"rank": rank}
     try:
-        result = fit(model, watched, splits, settings, runtime, store, Path(job["place"]) / "curves")
+        result = fit(model, watched, splits, settings, runtime, checkpoints, Path(job["place"]) / "curves")
         told |= {"history": result.history, "best_epoch": result.best_epoch, "digest": digest_of(model)}
         told |= {"speed": result.speed}
     except (FacerepError, RuntimeError) as error:

@@ -24,7 +24,7 @@ from facerep.nets.convnext import freeze
 from facerep.nets.fast import SampleDropPath
 from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask, hold_out_photographs, name_identities
-from facerep.resume.checkpoints import Store
+from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
 from facerep.training.task import views
 from tests.support.faces import Face, write_faces
@@ -81,7 +81,7 @@ def interrupt() -> None:
 
 def saved(place: Path) -> dict[str, Any] | None:
     """The newest state of a run that lay at `place`."""
-    return Store("finetune-0", Folder(place / "scratch")).load()
+    return Checkpoints("finetune-0", Folder(place / "scratch")).load()
 
 
 # The same bits

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from facerep.resume.checkpoints import Store
+from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
 from tests.support.micro import curves_of, do, fresh_state
 from tests.support.paths import ROOT
@@ -180,7 +180,7 @@ def test_a_launcher_that_is_told_to_stop_ends_with_the_sentence_and_the_run_goes
     wait_for(lambda: list(scratch.glob("checkpoint-*")), accelerate.process)
     accelerate.process.send_signal(signal.SIGTERM)
     assert accelerate.exit() != 0
-    state = Store("finetune-0", Folder(scratch)).load()
+    state = Checkpoints("finetune-0", Folder(scratch)).load()
     assert state is not None
     epoch, step = state["epoch"], state["step"]
     assert 0 < 4 * epoch + step < 4 * 12
@@ -263,7 +263,7 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(torchrun: 
     torchrun.told("other run")
     assert torchrun.exit() != 0
     job = torchrun.jobs["killed"]
-    state = Store("finetune-0", Folder(Path(job["place"]) / "scratch")).load()
+    state = Checkpoints("finetune-0", Folder(Path(job["place"]) / "scratch")).load()
     assert state is not None
     steps = 4 * state["epoch"] + state["step"]
     assert 0 < steps < 20

@@ -21,7 +21,7 @@ def processes(workers: int | None = None, preload: Sequence[str] = ()) -> Iterat
     """Processes on this machine, and how many.
 
     Args:
-        workers: None: one a core.
+        workers: None: one per core.
         preload: modules that the server, of which workers are forked, imports once, where it does not run yet. None of
             facerep's: it would take them from where they are installed, and not from the copy of the repository that an
             experiment runs in.

@@ -29,7 +29,7 @@ def cut_all(
     Args:
         photos: taken as they are needed.
         settings: `executor` is `processes`, or the address of a Dask scheduler (`tcp://host:8786`).
-        workers: processes on this machine; None: one a core. A cluster has those that it has.
+        workers: processes on this machine; None: one per core. A cluster has those that it has.
     """
     here = settings.executor == "processes"
     chunks = ordered(

@@ -62,7 +62,7 @@ def crop(
         archives: the files of data/raw: archives, and VGGFace2's box CSVs beside or inside them.
         out: the folder of the shards; replaced as a whole when all is done.
         per_identity: of an identity at most `oversample` times so many are cut; None: all.
-        workers: processes; None: one a core.
+        workers: processes; None: one per core.
 
     Raises FacerepError when there is no photograph, more than `max_unreadable` of them cannot be read, a detector was
     asked for and found no face anywhere, or boxes were asked for and fit no photograph.

@@ -14,6 +14,8 @@ from facerep.core.errors import FacerepError
 
 CHUNK = 8192  # pairs compared at a time; no result depends on it
 CURVE_POINTS = 500
+RATES = ("1e-1", "1e-2", "1e-3", "1e-4")  # of false accepts
+ENOUGH = 10  # impostor pairs that a false accept rate is told by
 
 
 class Roc(NamedTuple):
@@ -38,8 +40,9 @@ def verification(
     Returns:
         `auc`, `eer` (where false accepts and false rejects are equally frequent), `accuracy` and `accuracy_std` (mean
         and standard deviation over the folds; None where not even two folds can be made), `tar_at_far_1e-2` (the
-        largest share of genuine pairs accepted while at most 1 % of the impostor pairs are), all in [0, 1], and the
-        counts `genuine_pairs`, `impostor_pairs`, `folds`; and the curve.
+        largest share of genuine pairs accepted while at most 1 % of the impostor pairs are), all in [0, 1];
+        `threshold`, for each false accept rate of RATES the smallest similarity that counts as one person, where the
+        rate is that of ENOUGH impostor pairs or more; the counts `genuine_pairs`, `impostor_pairs`, `folds`; and the curve.
 
     Raises FacerepError where no genuine or no impostor pair can be made, or a feature is not a finite number.
     """
@@ -55,7 +58,7 @@ def verification(
             f"verification: {len(labels)} test photographs of {len(np.unique(labels))} identities make no "
             f"{'impostor' if len(genuine) else 'genuine'} pair; raise select.test_fraction or use more photographs."
         )
-    fpr, tpr, _ = _curve(genuine, impostor)
+    fpr, tpr, scores = _curve(genuine, impostor)
     accuracies = _accuracies(unit, labels, genuine, genuine_of, max_impostors, seed, folds)
     metrics = {
         "auc": float(auc(fpr, tpr)),
@@ -63,6 +66,7 @@ def verification(
         "accuracy": float(np.mean(accuracies)) if accuracies else None,
         "accuracy_std": float(np.std(accuracies)) if accuracies else None,
         "tar_at_far_1e-2": float(tpr[fpr <= 1e-2].max()),
+        "threshold": _thresholds(fpr, scores, len(impostor)),
         "genuine_pairs": len(genuine),
         "impostor_pairs": len(impostor),
         "folds": len(accuracies),
@@ -179,6 +183,16 @@ def _curve(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.nd
     """fpr, tpr and thresholds with every distinct score, so that no operating point is lost."""
     truth = np.repeat([1, 0], [len(genuine), len(impostor)])
     return roc_curve(truth, np.concatenate([genuine, impostor]), drop_intermediate=False)
+
+
+def _thresholds(fpr: np.ndarray, scores: np.ndarray, impostors: int) -> dict[str, float]:
+    """For each rate of RATES the smallest score that accepts no more impostors, where they are enough to tell."""
+    found = {}
+    for rate in RATES:
+        threshold = scores[np.flatnonzero(fpr <= float(rate))[-1]]
+        if impostors * float(rate) >= ENOUGH and np.isfinite(threshold):
+            found[rate] = float(threshold)
+    return found
 
 
 def genuine_similarities(unit: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

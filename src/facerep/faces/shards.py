@@ -65,7 +65,7 @@ class ShardReader:
 
 
 def write_index(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write index.parquet, one row a face, atomically; the rows are taken as they come and not kept."""
+    """Write index.parquet, one row per face, atomically; the rows are taken as they come and not kept."""
     rows = iter(rows)
     with atomic(path) as part, pq.ParquetWriter(part, INDEX_SCHEMA, compression="zstd") as writer:
         while group := list(islice(rows, _ROW_GROUP)):

@@ -16,7 +16,7 @@ NAMES = {"loss": "loss", "accuracy": "accuracy", "psnr": "PSNR (dB)", "top5": "t
 
 
 def draw_curves(history: list[dict[str, float]], path: str | Path, title: str, best_epoch: int | None = None) -> None:
-    """One panel a measure, one line a split, over the epochs.
+    """One panel per measure, one line per split, over the epochs.
 
     Args:
         history: one row an epoch: `epoch` (from 1) and `<split>/<measure>` values; other keys are left out.

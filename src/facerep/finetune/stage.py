@@ -21,7 +21,7 @@ from facerep.finetune.mixup import MixedLabels, mix, mixed_accuracy, mixed_cross
 from facerep.nets.convnext import freeze, image_processor, new_classifier
 from facerep.params import Finetune as Settings
 from facerep.params import Params
-from facerep.resume.checkpoints import run_store
+from facerep.resume.checkpoints import checkpoints_of
 from facerep.resume.unfinished import discard_finished
 from facerep.training.history import report
 from facerep.training.loop import fit
@@ -94,13 +94,13 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     run = arithmetic(Runtime.of(params))
     run |= {"memory_mb": params.memory_mb, "model": params.model.model_dump(), "finetune": settings.model_dump()}
     weights = sorted(p for p in pretrained.iterdir() if p.is_file())
-    store = run_store("finetune", run, [selection, *weights], code_of("finetune"))
+    checkpoints = checkpoints_of("finetune", run, [selection, *weights], code_of("finetune"))
     with ExitStack() as stack:
         if is_main_process():
-            stack.enter_context(store.held())
-            discard_finished("pretrain", "finetune", but=store.name)
+            stack.enter_context(checkpoints.held())
+            discard_finished("pretrain", "finetune", but=checkpoints.name)
         task = IdentityTask(settings, splits["train"])
-        result = fit(model, task, splits, settings, Runtime.of(params), store, curves)
+        result = fit(model, task, splits, settings, Runtime.of(params), checkpoints, curves)
         metrics = {"identities": len(names)}
         if not is_main_process():
             return metrics
@@ -109,7 +109,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
         with atomic_folder(out) as part:
             model.save_pretrained(part)
             image_processor(params.model.image_size).save_pretrained(part)
-        store.finish()
+        checkpoints.finish()
     return metrics
 
 

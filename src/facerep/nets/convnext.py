@@ -30,7 +30,7 @@ logging.set_verbosity_error()
 logging.disable_progress_bar()
 logging_of_hub.set_verbosity_error()  # nor are five retries before a sentence
 
-# name: (blocks a stage, channels a stage)
+# name: (blocks per stage, channels per stage)
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "atto": ((2, 2, 6, 2), (40, 80, 160, 320)),
     "femto": ((2, 2, 6, 2), (48, 96, 192, 384)),

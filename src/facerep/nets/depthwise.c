@@ -2,7 +2,7 @@
 
    Sixteen channels at a time: their pixels are widened to float and laid out with a border of zeros, then the seven
    sums of a kernel row run through an image row in registers. Every sum is in fp32 and in an order that does not depend
-   on the number of threads. Compiled by facerep.depthwise, once for uint16_t (bfloat16) and once for float. */
+   on the number of threads. Compiled by facerep.nets.depthwise, once for uint16_t (bfloat16) and once for float. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -24,7 +24,7 @@ from facerep.pretrain.heads import Answer
 from facerep.pretrain.model import PretextModel, save_pretext_model
 from facerep.pretrain.pretext import Pretext, Truth
 from facerep.pretrain.pretexts import pretext_named
-from facerep.resume.checkpoints import run_store
+from facerep.resume.checkpoints import checkpoints_of
 from facerep.resume.unfinished import discard_finished
 from facerep.training.history import report
 from facerep.training.loop import fit
@@ -84,17 +84,17 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
     metrics: dict[str, Any] = {"pretext": pretext.name, "parameters": sum(p.numel() for p in backbone.parameters())}
     metrics |= {"variant": pretext.asked} if pretext.trains else {}
     with ExitStack() as stack:
-        store, result, splits = None, None, {}
+        checkpoints, result, splits = None, None, {}
         if pretext.trains:
             size = params.model.image_size
             splits = {s: FacePixels(data / "faces", part, size, params.memory_mb) for s, part in rows.items()}
             files = [selection, *starting_files(params.model)]
-            store = run_store("pretrain", _settings(params), files, code_of("pretrain"))
+            checkpoints = checkpoints_of("pretrain", _settings(params), files, code_of("pretrain"))
             if is_main_process():
-                stack.enter_context(store.held())
-                discard_finished("pretrain", "finetune", but=store.name)
+                stack.enter_context(checkpoints.held())
+                discard_finished("pretrain", "finetune", but=checkpoints.name)
             task = PretextTask(pretext, settings)
-            result = fit(model, task, splits, settings, Runtime.of(params), store, curves)
+            result = fit(model, task, splits, settings, Runtime.of(params), checkpoints, curves)
         if not is_main_process():
             return metrics
         metrics |= report(result, splits, curves)
@@ -102,8 +102,8 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
         with atomic_folder(out) as part:
             save_pretext_model(model, pretext, part)
             image_processor(params.model.image_size).save_pretrained(part)
-        if store is not None:
-            store.finish()
+        if checkpoints is not None:
+            checkpoints.finish()
     return metrics
 
 

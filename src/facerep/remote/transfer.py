@@ -28,7 +28,7 @@ MEND = (
     "once more, delete it in the bucket before that push"
 )
 DAMAGED = re.compile(r"corrupted cache file '.*\W([0-9a-f]{2})\W([0-9a-f]{30}(?:\.dir)?)'")
-WANTING = re.compile(r"failed to transfer '([0-9a-f]{32}(?:\.dir)?)' - b/")  # a path alone: gcsfs's "not found"
+MISSING = re.compile(r"failed to transfer '([0-9a-f]{32}(?:\.dir)?)' - b/")  # a path alone: gcsfs's "not found"
 
 
 def look_at(name: str | None) -> None:
@@ -75,7 +75,7 @@ def transfer(command: str, name: str | None, more: list[str]) -> None:
     wrong: list[str] = []
     if command != "push":  # DVC throws away what came damaged, and calls a fetch a success all the same
         wrong = sorted({f"{a}{b}" for line in said for a, b in DAMAGED.findall(line)})
-        wrong += sorted({oid for line in said for oid in WANTING.findall(line)} - {*wrong})
+        wrong += sorted({oid for line in said for oid in MISSING.findall(line)} - {*wrong})
     if command == "push" and failed is None and look_over(remote, bool(runs)):
         failed, _ = _run(["facerep.remote.mend", *named, *runs], remote)
     if failed is None and not wrong:

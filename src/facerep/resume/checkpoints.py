@@ -19,17 +19,17 @@ from facerep.resume.unfinished import Unfinished, run_key, writable
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)-([0-9a-f]{16})\.pt")  # epoch, step, the start of the content's sha256
 
 
-def run_store(stage: str, settings: dict[str, Any], data: Iterable[Path], code: Iterable[Path]) -> "Store":
-    """The store of the run with these settings, data files and code (see facerep.resume.unfinished.run_key).
+def checkpoints_of(stage: str, settings: dict[str, Any], data: Iterable[Path], code: Iterable[Path]) -> "Checkpoints":
+    """The checkpoints of the run with these settings, data files and code (see facerep.resume.unfinished.run_key).
 
-    It lies where FACEREP_SCRATCH says (see facerep.resume.scratch).
+    They lie where FACEREP_SCRATCH says (see facerep.resume.scratch).
     """
     name = run_key(stage, settings, data, code)
     folder, url = scratch_folder() / name, scratch_url()
-    return Store(name, Folder(folder) if url is None else Bucket(url + name, folder))
+    return Checkpoints(name, Folder(folder) if url is None else Bucket(url + name, folder))
 
 
-class Store(Unfinished):
+class Checkpoints(Unfinished):
     """The checkpoints of one run."""
 
     def __init__(self, name: str, place: Folder | Bucket) -> None:

@@ -7,7 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 _SIDE = 16  # of the square of coefficients that give the hash its bits
-_ALL_PAIRS = 2**14  # so many are compared all with all
+ALL_PAIRS = 2**14  # so many are compared all with all
 _ROWS = 64  # at once
 _ROBUST, _BANDS, _BAND_BITS = 64, 20, 24  # lowest frequencies; samples of them; bits of a sample
 _MANY = 2**20  # edges after which groups are merged, so that a crowd of look-alikes does not fill the memory
@@ -43,7 +43,7 @@ def near_duplicate_groups(hashes: np.ndarray, max_bits: int, among: np.ndarray |
     words, group = words[first], np.arange(len(first))
     if among is not None:
         group = _linked_by_band(words, among[first], group, max_bits)
-    elif max_bits and len(words) <= _ALL_PAIRS:
+    elif max_bits and len(words) <= ALL_PAIRS:
         group = _linked_by_comparing_all(words, group, max_bits)
     elif max_bits:
         for keys in _band_keys(words.view(np.uint8)):

@@ -98,7 +98,7 @@ def write_archive(
 
     Args:
         photos: of an identity, on average; each has up to 30 % more or fewer.
-        workers: processes; None: one a core. No byte depends on them.
+        workers: processes; None: one per core. No byte depends on them.
     """
     splits = [
         Split("train", 1, train_identities, photos, seed),
@@ -136,7 +136,7 @@ def draw_photographs(split: Split, number: int) -> list[Photo]:
 
 
 def photo_count(split: Split, number: int) -> int:
-    """How many photographs per identity has."""
+    """How many photographs an identity has."""
     share = np.random.default_rng([split.seed, number, 0, 1]).uniform(0.7, 1.3)
     return max(min(split.photos, 1), round(split.photos * share))
 

@@ -50,7 +50,7 @@ def _measures(row: dict[str, float], split: str) -> dict[str, float]:
 
 
 def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path) -> dict[str, Any]:
-    """What a training stage tells of its run: the measures of the epoch that was kept, a split each, for its metrics.
+    """What a training stage tells of its run: the measures of the epoch that was kept, one per split, for its metrics.
 
     Writes the curves into `folder`, the kept epoch marked; an empty curves.json when nothing was trained.
     """

@@ -20,7 +20,7 @@ from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch, FacePixels
 from facerep.nets.fast import compile_blocks, draw_drop_path, make_fast
 from facerep.nets.groups import parameter_groups
-from facerep.resume.checkpoints import Store
+from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.stopping import Agreement, StopRequest
 from facerep.training.averaging import WeightAverage
 from facerep.training.history import Fit, History, write_curves
@@ -36,13 +36,13 @@ def fit(
     splits: dict[str, FacePixels],
     settings: params.Training,
     runtime: Runtime,
-    store: Store,
+    checkpoints: Checkpoints,
     curves: Path,
 ) -> Fit:
     """Train `model` in place on splits["train"]; leave it with the weights of the epoch that was best on splits["val"].
 
     Every split is scored after every `score_every` epochs and after the last; only val chooses. A checkpoint goes to
-    `store` every `runtime.save_every_s` seconds, after each epoch, and at once on SIGTERM or Ctrl-C; a run that was
+    `checkpoints` every `runtime.save_every_s` seconds, after each epoch, and at once on SIGTERM or Ctrl-C; a run that was
     stopped, or killed, goes on from there and ends with the same bits. Under torchrun or `accelerate launch` each process
     does its share of every batch, and the first one alone writes.
 
@@ -50,7 +50,7 @@ def fit(
         model: takes normalised float32 B×3×H×H; its trainable parameters are those that require a gradient. Its
             ConvNeXt blocks become facerep.nets.fast's.
         splits: train and val at least; all their sizes are above zero.
-        store: of this very run: the same parameters, data and code (see facerep.resume.checkpoints.run_store).
+        checkpoints: of this very run: the same parameters, data and code (see facerep.resume.checkpoints.checkpoints_of).
         curves: the folder of the curves (see facerep.training.history.write_curves), written anew after each epoch.
 
     Raises FacerepError when the loss is no longer a number, a split is empty, a batch is too small to be shared, the
@@ -60,7 +60,7 @@ def fit(
         if not len(pixels):
             raise FacerepError(f"no photographs to {split} with; look at metrics/select.json for where they went.")
     accelerator = accelerator_for(runtime)
-    if len(names := set(gather_object([store.name]))) > 1:
+    if len(names := set(gather_object([checkpoints.name]))) > 1:
         raise FacerepError(
             f"the processes do not agree, they train {' and '.join(sorted(names))}: run the same stage on every machine, "
             "with the same params.yaml, data and code."
@@ -68,11 +68,21 @@ def fit(
     network, loaders, state = _prepared(model, splits, settings, runtime, accelerator)
     request = StopRequest()
     agreement = Agreement(request, accelerator, runtime.save_every_s)
-    run = _Run(task, settings, runtime.seed, accelerator, agreement, store, network, loaders, state)
+    run = _Run(
+        task=task,
+        settings=settings,
+        seed=runtime.seed,
+        accelerator=accelerator,
+        agreement=agreement,
+        checkpoints=checkpoints,
+        network=network,
+        loaders=loaders,
+        state=state,
+    )
     run.restore()
     with request, progress_bar(accelerator.is_main_process) as bar:
         done, total = state.epoch * run.steps + state.step, settings.epochs * run.steps
-        shown = bar.add_task(store.stage, total=total, completed=done)
+        shown = bar.add_task(checkpoints.stage, total=total, completed=done)
         run.draw(curves)
         while state.epoch < settings.epochs:
             run.train_one_epoch(lambda: bar.update(shown, advance=1))
@@ -84,7 +94,7 @@ def fit(
             run.end_epoch(row)
             run.save()
             run.draw(curves)
-            bar.update(shown, description=f"{store.stage} {epoch}/{settings.epochs}{run.last_score()}")
+            bar.update(shown, description=f"{checkpoints.stage} {epoch}/{settings.epochs}{run.last_score()}")
     model.load_state_dict(state.best["model"])
     accelerator.end_training()
     return Fit(state.history, state.best["epoch"], run.speed())
@@ -101,7 +111,9 @@ class State:
     epoch: int = 0  # how many have ended
     step: int = 0  # how many of this epoch's are done
     history: History = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)  # epoch, value and weights of the best epoch so far
+    best: dict[str, Any] = field(
+        default_factory=dict
+    )  # `epoch`, `value` and `model` (weights) of the best so far; or empty
     photographs: int = 0  # trained on so far
     seconds: float = 0.0  # that this took
 
@@ -156,7 +168,7 @@ class _Run:
     seed: int
     accelerator: Accelerator
     agreement: Agreement
-    store: Store
+    checkpoints: Checkpoints
     network: nn.Module  # the state's model with autocast and, with many processes, their common gradient
     loaders: dict[str, Loader]
     state: State
@@ -233,8 +245,8 @@ class _Run:
         state = self.state
         if not all(math.isfinite(value) for value in row.values()):
             raise FacerepError(
-                f"{self.store.stage}: the loss is not a number after epoch {state.epoch + 1}; lower "
-                f"{self.store.stage}.learning_rate."
+                f"{self.checkpoints.stage}: the loss is not a number after epoch {state.epoch + 1}; lower "
+                f"{self.checkpoints.stage}.learning_rate."
             )
         if self.monitor in row and self._is_best(row[self.monitor]):
             with state.average.applied():
@@ -276,15 +288,15 @@ class _Run:
         self.agreement.saved()
         if self.accelerator.is_main_process:
             try:
-                self.store.save(saved, self.state.epoch, self.state.step)
+                self.checkpoints.save(saved, self.state.epoch, self.state.step)
             except FacerepError as error:
-                if insist or not self.store.is_remote:
+                if insist or not self.checkpoints.is_remote:
                     raise
-                self.accelerator.print(f"{self.store.stage}: {error} Training goes on meanwhile.")
+                self.accelerator.print(f"{self.checkpoints.stage}: {error} Training goes on meanwhile.")
 
     def restore(self) -> None:
         """Go on from the newest checkpoint, if there is one: the main process reads it, for all."""
-        given = [self.store.load() if self.accelerator.is_main_process else None]
+        given = [self.checkpoints.load() if self.accelerator.is_main_process else None]
         saved = broadcast_object_list(given)[0]
         if saved is None:
             return
@@ -292,8 +304,8 @@ class _Run:
         if self.state.epoch < self.settings.epochs:
             told = f"going on in epoch {self.state.epoch + 1}, after {self.state.step} of {self.steps} steps"
         else:
-            told = f"this run had ended, its result is taken from {self.store.place} (delete that to train again)"
-        self.accelerator.print(f"{self.store.stage}: {told}")
+            told = f"this run had ended, its result is taken from {self.checkpoints.place} (delete that to train again)"
+        self.accelerator.print(f"{self.checkpoints.stage}: {told}")
 
     def speed(self) -> dict[str, Any]:
         """How fast the run was, over all its processes and all its parts; the memory is this process's."""

@@ -171,7 +171,7 @@ def difference_text(row: Difference) -> str:
 
 
 def draw_dots(rows: Sequence[Dots], title: str, path: Path, width: int, percent: bool) -> None:
-    """A row a variant: its seeds as dots, their mean and its 95 % interval; the first row's mean goes through as a line."""
+    """A row per variant: its seeds as dots, their mean and its 95 % interval; the first row's mean is a line through all."""
     step, left = 38, 24 + 7 * max(len(shortened(row.name, LONGEST)) for row in rows)
     with sheet(path, width, step * len(rows) + 78) as figure:
         axes = axes_at(figure, left, 34, 14, 44)
