@@ -40,7 +40,7 @@ def work(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     yield Unfinished(
         folder.name, Folder(folder) if request.param == "folder" else Bucket("memory://runs/pretrain-x", folder)
     )
-    fsspec.filesystem("memory").checkpoints.clear()
+    fsspec.filesystem("memory").store.clear()
 
 
 # Its name
@@ -190,4 +190,4 @@ def test_in_a_bucket_what_has_ended_stays(project: Path, monkeypatch: pytest.Mon
     work.finish()
     discard_finished("pretrain")
     assert work.is_finished
-    fsspec.filesystem("memory").checkpoints.clear()
+    fsspec.filesystem("memory").store.clear()
