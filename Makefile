@@ -45,11 +45,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	command -v uv > /dev/null || pip install --quiet --disable-pip-version-check uv
 	@# uv does not read pip.conf: where it finds no packages, pip may
 ifeq ($(TORCH),)
-	uv pip install --quiet --python $(BIN)/python -r requirements.lock || \
+	uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock || \
 	  pip install --quiet --disable-pip-version-check -r requirements.lock
 else
 	grep -vE '^(cuda|nvidia|triton)' requirements.lock > $(VENV)/requirements.txt
-	uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH) -r $(VENV)/requirements.txt
+	uv pip install --quiet --compile-bytecode --python $(BIN)/python --torch-backend $(TORCH) -r $(VENV)/requirements.txt
 endif
 	pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@

@@ -28,6 +28,7 @@ def told(out: Path, name: str) -> dict[str, Any]:
     return line
 
 
+@pytest.mark.slow  # make test-slow: after changes to gpu.sh, and before a day with a GPU
 @pytest.mark.timeout(400)
 def test_the_rehearsal_runs_every_part_and_brings_home_what_is_promised(tmp_path: Path) -> None:
     done = run(tmp_path, "--cpu", "--tiny")
