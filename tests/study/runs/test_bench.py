@@ -94,6 +94,8 @@ def test_uncommitted_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     (tmp_path / "README.md").write_text("two\n")
     refuse_changes()  # no run depends on it
+    (tmp_path / "params.yaml").write_text("{seed: 0}   # `dvc exp run` writes the same values in a style of its own\n")
+    refuse_changes()
     (tmp_path / "params.yaml").write_text("seed: 1\n")
     with pytest.raises(FacerepError, match=r"^params\.yaml: changed since the last commit\. Commit it first"):
         refuse_changes()

@@ -18,6 +18,7 @@ from dvc.repo import Repo
 from dvc.ui import ui
 
 from facerep.core.errors import FacerepError
+from facerep.params import load_yaml, parse_yaml
 from facerep.study.runs.plan import Run
 
 T = TypeVar("T")
@@ -103,11 +104,20 @@ def _patiently(read: Callable[[], T]) -> T:
 
 
 def refuse_changes() -> None:
-    """Raises FacerepError where code or parameters differ from the commit that the results will name."""
+    """Raises FacerepError where code or parameters differ from the commit that the results will name.
+
+    A params.yaml of the same values is none: `dvc exp run` writes it in a style of its own.
+    """
     changed = _git("status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml").decode().splitlines()
-    if changed:
+    files = [line[3:] for line in changed]
+    if "params.yaml" in files and Path("params.yaml").is_file():
+        committed = _git("show", "HEAD:./params.yaml").decode()
+        if parse_yaml(committed) == load_yaml(Path("params.yaml"), "run from the repository's root"):
+            files.remove("params.yaml")
+    if files:
         raise FacerepError(
-            f"{changed[0][3:]}: changed since the last commit. Commit it first: results name the commit of their code."
+            f"{files[0]}: changed since the last commit. Commit it first, or take it back (`git checkout {files[0]}`): "
+            "results name the commit of their code."
         )
 
 
