@@ -1,4 +1,4 @@
-"""Photographs whose faces are known, harder copies of them, and pictures without a face: what detectors are held against."""
+"""Photographs whose faces are known, harder copies of them, and pictures without a face: what detectors are compared by."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

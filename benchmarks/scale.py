@@ -1,6 +1,6 @@
 """Does crop's memory stay flat and its time linear, and is select quick on an index of VGGFace2's size?
 
-crop: archives of 10,000 to 300,000 photographs of 60 an identity, some hundreds of them drawn and given other names, each
+crop: archives of 10,000 to 300,000 photographs, 60 per identity, some hundreds of them drawn and given other names, each
 cut by a fresh process to 64×64 with all of them as candidates, into shards of as many faces as VGGFace2's hold; seconds a
 photograph, and the most memory that the process and its workers had together (proportional set size: shared pages are
 counted once). The names alone are read from a tar.gz of the first of them, as VGGFace2's are. select: a made-up index of

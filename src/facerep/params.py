@@ -175,7 +175,7 @@ class Params(Strict):
 
 
 def pretext_names() -> list[str]:
-    """The names in pretexts.py, by its text: to import it brings torch, seconds that half of the stages can do without."""
+    """The names in pretrain/pretexts.py, by its text: an import brings torch, seconds that half of the stages can spare."""
     text = (Path(__file__).parent / "pretrain" / "pretexts.py").read_text(encoding="utf-8")
     return re.findall(r'^    name = "(\w+)"$', text, re.MULTILINE)
 

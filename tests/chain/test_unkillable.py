@@ -30,6 +30,7 @@ from tests.support.killing import (
     PATIENCE,
     Run,
     assert_same,
+    checkpoints,
     commit,
     copied,
     finished,
@@ -37,7 +38,6 @@ from tests.support.killing import (
     newest,
     position,
     results,
-    states,
 )
 from tests.support.micro import classifier, micro_config
 from tests.support.paths import ROOT
@@ -80,9 +80,9 @@ def undisturbed(left_alone: Run) -> dict[str, bytes]:
     """What it ends with."""
     assert going_on(left_alone.end()) == []
     assert finished(left_alone.clone) == ["finetune"], (
-        "the mark of pretraining, and its states, went with the next stage"
+        "the mark of pretraining, and its checkpoints, went with the next stage"
     )
-    assert states(left_alone.clone, "pretrain") == []
+    assert checkpoints(left_alone.clone, "pretrain") == []
     return results(left_alone.clone)
 
 
@@ -103,7 +103,7 @@ def stopped(clone: Path, stage: str, stop: Stop, env: dict[str, str] | None = No
     with Run(clone, *REPRO, env=env) as run:
         stop(run, run.until_trained(stage, lambda: newest(clone, stage) > before))
     assert newest(clone, stage) > before
-    for path in states(clone, stage):
+    for path in checkpoints(clone, stage):
         assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rpartition("-")[2]), "it is whole"
     return run.output
 
@@ -176,7 +176,7 @@ def test_a_stage_whose_dvc_was_killed_saves_and_ends(disturbed: Path) -> None:
 @full_device
 def test_a_full_disk_is_told_and_leaves_the_older_state(disturbed: Path) -> None:
     def filled(run: Run, _: psutil.Process) -> None:
-        part = states(disturbed, "pretrain")[-1].with_name(".checkpoint.part")
+        part = checkpoints(disturbed, "pretrain")[-1].with_name(".checkpoint.part")
         while True:  # a state may just be written there
             try:
                 part.symlink_to("/dev/full")
@@ -188,7 +188,7 @@ def test_a_full_disk_is_told_and_leaves_the_older_state(disturbed: Path) -> None
     before = newest(disturbed, "pretrain")
     output = stopped(disturbed, "pretrain", filled)
     assert goes_on(output, "pretrain", before)
-    folder = states(disturbed, "pretrain")[-1].parent
+    folder = checkpoints(disturbed, "pretrain")[-1].parent
     assert f"\npretrain: {folder}: the disk is full; free some space and run again.\n" in output
     assert "Traceback" not in output
 
@@ -209,9 +209,9 @@ def test_a_kill_while_dvc_takes_the_results_loses_no_epoch(disturbed: Path) -> N
 @pytest.mark.slow
 def test_a_damaged_state_is_told_and_the_one_before_it_is_used(disturbed: Path) -> None:
     """And kill -9 in the next stage."""
-    if len(states(disturbed, "pretrain")) < 2:
+    if len(checkpoints(disturbed, "pretrain")) < 2:
         stopped(disturbed, "pretrain", killed)
-    *_, older, last = states(disturbed, "pretrain")
+    *_, older, last = checkpoints(disturbed, "pretrain")
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
@@ -223,15 +223,15 @@ def test_a_damaged_state_is_told_and_the_one_before_it_is_used(disturbed: Path) 
 @pytest.mark.slow
 def test_after_all_that_the_run_ends_with_the_same_bits(disturbed: Path, undisturbed: dict[str, bytes]) -> None:
     """With a state of fine-tuning that has lost its end."""
-    while len(states(disturbed, "finetune")) < 2:
+    while len(checkpoints(disturbed, "finetune")) < 2:
         stopped(disturbed, "finetune", killed)
-    *_, older, last = states(disturbed, "finetune")
+    *_, older, last = checkpoints(disturbed, "finetune")
     os.truncate(last, last.stat().st_size - 1)
     output = sh(*REPRO, cwd=disturbed)
     assert f"{last} is damaged (its content is not what was written); going on from the one before it." in output
     assert goes_on(output, "finetune", position(older.name))
     assert_same(disturbed, undisturbed)
-    assert finished(disturbed) == ["finetune"] and states(disturbed, "pretrain") == []
+    assert finished(disturbed) == ["finetune"] and checkpoints(disturbed, "pretrain") == []
 
 
 # What changes, starts afresh
@@ -377,7 +377,7 @@ def test_a_machine_that_vanishes_is_gone_on_from_elsewhere(
     """The state lies in a bucket. The first clone is killed and deleted; the second is fresh, and makes its data anew."""
     first, second = copied(prepared, tmp_path / "first" / "facerep"), tmp_path / "second" / "facerep"
     set_params(first / "params.yaml", {"save_every_s": 2.0})  # the way to a bucket is long; no result depends on it
-    commit(first, "fewer states")
+    commit(first, "fewer checkpoints")
     sh("git", "clone", "-q", str(first), str(second), cwd=tmp_path)
     with running_server("facerep") as address:
         env = {"FACEREP_SCRATCH": "gs://facerep/runs", "STORAGE_EMULATOR_HOST": address}
@@ -412,10 +412,10 @@ def test_anything_changed_starts_afresh(change: dict[str, object], prepared: Pat
     with Run(killed_one, *REPRO) as run:
         run.until_trained("pretrain", lambda: newest(killed_one, "pretrain") >= (2, 1))
         run.kill()
-    stale = states(killed_one, "pretrain")
+    stale = checkpoints(killed_one, "pretrain")
     assert stale
     for clone in (killed_one, fresh):
         set_params(clone / "params.yaml", change)
         assert going_on(sh("dvc", "repro", "pretrain", cwd=clone)) == []
-    assert set(stale) < set(states(killed_one, "pretrain")), "beside those of the run that has ended since"
+    assert set(stale) < set(checkpoints(killed_one, "pretrain")), "beside those of the run that has ended since"
     assert_same(killed_one, results(fresh))

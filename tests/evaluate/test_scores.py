@@ -122,7 +122,7 @@ def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
     rows = read_selection(data_folder / "selection.parquet", "train")
     keys, names = rows["key"].to_pylist(), rows["identity"].to_pylist()
     for place, labels in enumerate((1, 3), 1):  # the first is of all labels
-        few = few_labels(keys, names, labels, 5)  # as finetune, see its test_stage.py
+        few = few_labels(keys, names, labels, 5)  # as the stage finetune takes them
         expected = train.features[[train.keys.index(keys[row]) for row in few]]
         for way in ("probe", "knn"):
             assert np.array_equal(learned[way][place], expected)

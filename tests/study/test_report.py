@@ -94,7 +94,7 @@ def test_a_study_from_its_first_run_to_its_results(made: Made, tmp_path: Path) -
     assert files(bench.results) == first, "what is committed is enough"
 
 
-def test_an_unfinished_study_says_what_is_wanting(made: Made, tmp_path: Path) -> None:
+def test_an_unfinished_study_says_what_is_missing(made: Made, tmp_path: Path) -> None:
     bench = made.bench
     while missing := bench.choice().missing:
         made.make(missing)

@@ -84,7 +84,7 @@ def bits_apart(a: Row, b: Row) -> int:
 
 
 def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
-    """Which role each key gets, written from the words of the docstring and DESIGN.md, with lists and loops alone."""
+    """Which role each key gets, written from the words of the docstring, with lists and loops alone."""
     shuffled = sorted(index, key=lambda row: hashlib.blake2b(f"{seed}/{row['key']}".encode(), digest_size=16).digest())
 
     def alike(rows: list[Row], bits: int) -> list[list[Row]]:

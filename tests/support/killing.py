@@ -1,4 +1,4 @@
-"""Runs of the pipeline that a test can stop in the middle, and clones whose runs can be held against each other."""
+"""Runs of the pipeline that a test can stop in the middle, and clones whose runs can be compared."""
 
 import os
 import re
@@ -15,7 +15,7 @@ import psutil
 
 from tests.support.repository import contents, environment, sh
 
-STATE = re.compile(r"checkpoint-(\d+)-(\d+)-[0-9a-f]{16}\.pt")
+CHECKPOINT = re.compile(r"checkpoint-(\d+)-(\d+)-[0-9a-f]{16}\.pt")
 PATIENCE = 240  # seconds for what takes ten on a machine with nothing else to do
 
 
@@ -107,22 +107,22 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def states(clone: Path, stage: str) -> list[Path]:
-    """The states that lie in the clone's scratch folder for a stage, the newest last."""
+def checkpoints(clone: Path, stage: str) -> list[Path]:
+    """The checkpoints that lie in the clone's scratch folder for a stage, the newest last."""
     found = (clone / "scratch").glob(f"{stage}-*/checkpoint-*.pt")
-    return sorted((path for path in found if STATE.fullmatch(path.name)), key=lambda path: position(path.name))
+    return sorted((path for path in found if CHECKPOINT.fullmatch(path.name)), key=lambda path: position(path.name))
 
 
 def position(name: str) -> tuple[int, int]:
     """How far the run was: epochs that have ended, and steps in the next."""
-    match = STATE.fullmatch(name)
+    match = CHECKPOINT.fullmatch(name)
     assert match
     return int(match[1]), int(match[2])
 
 
 def newest(clone: Path, stage: str) -> tuple[int, int]:
     """How far the saved run is; (-1, 0) where nothing is saved."""
-    there = states(clone, stage)
+    there = checkpoints(clone, stage)
     return position(there[-1].name) if there else (-1, 0)
 
 

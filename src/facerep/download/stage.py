@@ -50,10 +50,9 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
 
     A URL is one that fsspec opens (https, gs, hf, memory, file …), `gdrive://<id>`, `gdrive://<folder id>/<name>`,
     `synthetic://<name>?<options>`, a local file, or a local folder, which is packed as `<folder>.tar`, or as `name`, under
-    that name. Relative paths
-    count from the repository's root. In `into` a file is called `name`, or else as its URL ends. A file called as the
-    URL ends, or else `name`, in the folder that the environment variable FACEREP_MIRROR names is taken before any
-    network; sha256 still holds.
+    that name. Relative paths count from the repository's root. In `into` a file is called `name`, or else as its URL
+    ends. A file called as the URL ends, or else `name`, in the folder that the environment variable FACEREP_MIRROR
+    names is taken before any network; sha256 still holds.
 
     Transfers wait in `scratch/download/` under the repository's root (the environment variable FACEREP_SCRATCH names
     another folder than `scratch`; a bucket there is for training alone), where DVC deletes nothing: a broken one goes on

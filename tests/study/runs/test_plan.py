@@ -1,4 +1,4 @@
-"""The runs of a study and their dvc lines, held against Hydra's own parser and against params.yaml."""
+"""The runs of a study and their dvc lines, compared with Hydra's own parser and with params.yaml."""
 
 import shlex
 from pathlib import Path

@@ -55,7 +55,7 @@ def test_the_best_mean_on_val_is_chosen_key_by_key_and_of_equals_the_first() -> 
     } == {0.004}
 
 
-def test_without_tuning_nothing_is_wanting() -> None:
+def test_without_tuning_nothing_is_missing() -> None:
     choice = tune(study(), planner(study()), {})
     assert (choice.tuned, choice.trials, choice.missing) == ({}, [], [])
 
