@@ -5,7 +5,7 @@ The comments of params.yaml explain each key to its user; the classes here say w
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -13,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from facerep.core.errors import FacerepError
 
+Checked = TypeVar("Checked", bound=BaseModel)
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # a part that is held out: never everything
 Share = Annotated[float, Field(gt=0, le=1)]  # a part that is used: never nothing
 
@@ -185,11 +186,15 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
     Raises FacerepError naming the first key that is wrong, its value and what is allowed.
     """
-    raw = load_yaml(Path(path), "run from the repository's root")
+    return checked(load_yaml(Path(path), "run from the repository's root"), Params, path)
+
+
+def checked(raw: dict[str, Any], model: type[Checked], source: object) -> Checked:
+    """Keys and values as a `model`. Raises FacerepError naming the `source` and the first key that is wrong."""
     try:
-        return Params.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise FacerepError(f"{path}: {sentence(error, Params)}") from None
+        raise FacerepError(f"{source}: {_sentence(error, model)}") from None
 
 
 def load_yaml(path: Path, hint: str) -> dict[str, Any]:
@@ -217,7 +222,7 @@ def _where(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint of pydantic about a `model` as one sentence, and how many more there are."""
     first, *more = error.errors()
     key = ".".join(str(part) for part in first["loc"])

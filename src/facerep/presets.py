@@ -3,17 +3,17 @@
 import io
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import Comment, CommentedBase, CommentedMap, CommentedSeq
 from ruamel.yaml.tokens import CommentToken
 
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
-from facerep.params import Params, load_yaml, parse_yaml, sentence
+from facerep.params import Params, checked, load_yaml, parse_yaml
 
 PRESETS = Path("presets")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")  # what Hydra takes for a text without quotes …
@@ -45,20 +45,10 @@ def flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
             yield above + key, value
 
 
-def params_raw(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
-    """params.yaml with a preset's values, unchecked."""
-    raw = load_yaml(params, "run from the repository's root")
-    for key, value in load_preset(name, folder).items():
-        put(raw, key, value)
-    return raw
-
-
 def params_with(name: str, params: Path, folder: Path = PRESETS) -> Params:
     """params.yaml with a preset's values. Raises FacerepError if these do not fit together."""
-    try:
-        return Params.model_validate(params_raw(name, params, folder))
-    except ValidationError as error:
-        raise FacerepError(f"{params} with {folder / name}.yaml: {sentence(error, Params)}") from None
+    raw = merged(load_yaml(params, "run from the repository's root"), load_preset(name, folder))
+    return checked(raw, Params, f"{params} with {folder / name}.yaml")
 
 
 def changes(name: str, params: Path, folder: Path = PRESETS) -> dict[str, Any]:
@@ -73,11 +63,12 @@ def write_preset(name: str, params: Path, folder: Path = PRESETS) -> dict[str, A
 
     Comments inside a list go with the list. Raises FacerepError as params_with does; params.yaml then stays as it is.
     """
-    changed = changes(name, params, folder)
+    changed, values = changes(name, params, folder), load_preset(name, folder)
+    before = params.read_text(encoding="utf-8")
     yaml = _yaml()
-    text = yaml.load(params.read_text(encoding="utf-8"))
+    text = yaml.load(before)
     preset = yaml.load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    for key in load_preset(name, folder):  # those that agree, too: `dvc exp run` writes lists in a style of its own
+    for key in values:  # those that agree, too: `dvc exp run` writes lists in a style of its own
         *above, last = key.split(".")
         block, source = text, preset
         for part in above:
@@ -86,7 +77,7 @@ def write_preset(name: str, params: Path, folder: Path = PRESETS) -> dict[str, A
     out = io.StringIO()
     yaml.dump(text, out)
     written = _SECTION.sub(r"\1\n\n\2", out.getvalue())
-    if parse_yaml(written) != params_raw(name, params, folder):
+    if parse_yaml(written) != merged(parse_yaml(before), values):
         raise FacerepError(f"{params}: cannot be edited with its comments; `git checkout {params}` and try again.")
     with atomic(params) as file:
         file.write_text(written, encoding="utf-8")
@@ -117,14 +108,18 @@ def _replace(block: CommentedMap, key: str, new: Any) -> None:
     block[key] = new
 
 
-def put(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Set `a.b.c` of nested dictionaries. Raises FacerepError if a block above it is missing."""
-    *path, last = key.split(".")
-    for number, part in enumerate(path, 1):
-        raw = raw.get(part, {})
-        if not isinstance(raw, dict) or not raw:
-            raise FacerepError(f"{key}: params.yaml has no block {'.'.join(path[:number])}.")
-    raw[last] = value
+def merged(raw: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested dictionaries with the value of each `a.b.c`. Raises FacerepError if a block above it is missing."""
+    out = deepcopy(raw)
+    for key, value in values.items():
+        *path, last = key.split(".")
+        block = out
+        for number, part in enumerate(path, 1):
+            block = block.get(part, {})
+            if not isinstance(block, dict) or not block:
+                raise FacerepError(f"{key}: params.yaml has no block {'.'.join(path[:number])}.")
+        block[last] = value
+    return out
 
 
 def override(value: Any) -> str:

@@ -52,11 +52,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture
-def place(template: Place, tmp_path: Path) -> Place:
-    return template.copied(tmp_path)
-
-
-@pytest.fixture
 def bucket(place: Place) -> Iterator[Bucket]:
     """All of the repository is in it."""
     with faulty_bucket(place.bucket) as running:

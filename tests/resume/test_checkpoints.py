@@ -26,7 +26,7 @@ import torch
 
 import facerep.resume.checkpoints
 from facerep.core.errors import FacerepError
-from facerep.resume import storage as places
+from facerep.resume import storage
 from facerep.resume.checkpoints import Checkpoints, checkpoints_of
 from facerep.resume.storage import Bucket, Folder
 from tests.support.gcs import running_server
@@ -46,14 +46,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def checkpoints(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Checkpoints]:
-    """No checkpoints yet: in a folder, and one in fsspec's memory."""
-    folder = tmp_path / "scratch" / "pretrain-x"
-    yield Checkpoints(
-        folder.name, Folder(folder) if request.param == "folder" else Bucket("memory://runs/pretrain-x", folder)
-    )
-    fsspec.filesystem("memory").store.clear()
+@pytest.fixture
+def checkpoints(empty: Folder | Bucket) -> Checkpoints:
+    """No checkpoints yet: in a folder, and in fsspec's memory."""
+    return Checkpoints("pretrain-x", empty)
 
 
 def files(checkpoints: Checkpoints) -> Any:
@@ -399,7 +395,7 @@ def ask(url: str, folder: Path, limit: float, address: str, told: Any) -> None:
     """What a checkpoints at this URL says, in a process of its own, and how long that takes; stderr goes to a file."""
     os.dup2(os.open(folder / "stderr", os.O_CREAT | os.O_WRONLY), 2)
     os.environ["STORAGE_EMULATOR_HOST"] = address
-    places.LIMIT = limit  # type: ignore[assignment]
+    storage.LIMIT = limit  # type: ignore[assignment]
     checkpoints = Checkpoints("x", Bucket(url, folder / "x"))
     for question in (checkpoints.load, lambda: checkpoints.save({}, 0, 0), checkpoints.discard):
         start = time.monotonic()
@@ -414,7 +410,7 @@ def ask(url: str, folder: Path, limit: float, address: str, told: Any) -> None:
 def answers(tmp_path: Path, processes: Any) -> Callable[..., list[tuple[str, float]]]:
     """What `ask` tells: an answer and its seconds for load, save and discard."""
 
-    def asked(url: str, address: str, limit: float = places.LIMIT) -> list[tuple[str, float]]:
+    def asked(url: str, address: str, limit: float = storage.LIMIT) -> list[tuple[str, float]]:
         told = processes.Queue()
         process = processes.Process(target=ask, args=(url, tmp_path, limit, address, told))
         process.start()
@@ -437,7 +433,7 @@ def test_a_missing_bucket_and_a_server_that_is_gone_are_sentences(answers: Any) 
     for text, seconds in answers("gs://facerep/runs", address, limit=1):  # gcsfs alone would try for half a minute
         assert "no answer within 1 s" in text
         assert seconds < 5
-    assert places.LIMIT <= 20
+    assert storage.LIMIT <= 20
 
 
 def test_a_server_that_refuses_is_a_sentence(answers: Any) -> None:

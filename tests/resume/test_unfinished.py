@@ -4,7 +4,6 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def work(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Unfinished]:
+@pytest.fixture
+def work(empty: Folder | Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unfinished:
     """Nothing yet, in a folder and in fsspec's memory."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    folder = tmp_path / "scratch" / "pretrain-x"
-    yield Unfinished(
-        folder.name, Folder(folder) if request.param == "folder" else Bucket("memory://runs/pretrain-x", folder)
-    )
-    fsspec.filesystem("memory").store.clear()
+    return Unfinished("pretrain-x", empty)
 
 
 # Its name

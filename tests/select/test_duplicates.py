@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facerep.crop.phash import perceptual_hash
-from facerep.select.duplicates import hamming, near_duplicate_groups
+from facerep.select.duplicates import near_duplicate_groups
 from tests.support.paths import DATA
+from tests.support.plain import hamming
 
 
 def scene(seed: int, side: int = 96) -> Image.Image:

@@ -48,3 +48,8 @@ def plain_pairs(features: np.ndarray, labels: np.ndarray) -> tuple[list[float], 
     for i, j in combinations(range(len(labels)), 2):
         (same if labels[i] == labels[j] else other).append(cosine(features[i], features[j]))
     return same, other
+
+
+def hamming(a: bytes, b: bytes) -> int:
+    """In how many bits two hashes differ."""
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()

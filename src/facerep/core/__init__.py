@@ -1,1 +1,1 @@
-"""Errors, files, progress bars, cores, buckets: no result depends on it."""
+"""Errors, files, progress bars, cores, buckets, the process pool: no result depends on it."""

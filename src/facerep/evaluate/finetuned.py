@@ -40,11 +40,12 @@ def evaluate(params: Params, data: Path, finetuned: Path, metrics: Path) -> dict
     pixels = FacePixels(data / "faces", rows, classifier.config.image_size)
     labels = pixels.labels.numpy()
     logits = outputs(classifier, pixels, device, "finetuned", "logits")
-    right = {"finetuned": logits.argmax(1) == labels}
+    predicted = logits.argmax(1)
+    right = {"finetuned": predicted == labels}
     answers = {"photographs": answers_of(rows["key"].to_pylist(), rows["identity"].to_pylist(), right)}
     write_json_line(metrics / "answers" / "evaluate.json", answers)
     with atomic_folder(metrics / "evaluate") as folder:
-        draw_confusions(folder, labels, logits.argmax(1), names)
+        draw_confusions(folder, labels, predicted, names)
         for stage in TITLES:
             _draw_curves(stage, metrics, folder)
     return score_finetuned(logits, labels, params.evaluate.bootstrap, params.seed)

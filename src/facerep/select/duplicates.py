@@ -13,11 +13,6 @@ _ROBUST, _BANDS, _BAND_BITS = 64, 20, 24  # lowest frequencies; samples of them;
 _MANY = 2**20  # edges after which groups are merged, so that a crowd of look-alikes does not fill the memory
 
 
-def hamming(a: bytes, b: bytes) -> int:
-    """In how many bits two hashes differ."""
-    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
-
-
 def near_duplicate_groups(hashes: np.ndarray, max_bits: int, among: np.ndarray | None = None) -> np.ndarray:
     """Groups of hashes that are linked by steps of at most `max_bits` bits.
 

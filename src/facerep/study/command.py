@@ -42,13 +42,16 @@ def run_study(
         raise FacerepError(
             "what is queued goes on in the background (`dvc queue stop --kill` ends it); the same command watches on."
         ) from None
-    report_study(file, results, drop)
+    _write(bench, file, drop)
 
 
 def report_study(file: Path, results: Path, drop: bool, markdown: Sequence[Path] = ()) -> None:
     """Write a study's results of the runs that are there, into `markdown` files too, and print its verdict."""
     study = load_study(file)
-    bench = Bench(study, results / study.name)
+    _write(Bench(study, results / study.name), file, drop, markdown)
+
+
+def _write(bench: Bench, file: Path, drop: bool, markdown: Sequence[Path] = ()) -> None:
     print(report(bench, file, drop))
     for each in markdown:
         insert(each, bench.results)

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from facerep.core.errors import FacerepError
-from facerep.params import Strict, load_yaml, sentence
+from facerep.params import Strict, checked, load_yaml
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
 Setting = dict[str, Any]  # keys of params.yaml, such as finetune.epochs, and their values
@@ -89,7 +88,4 @@ def load_study(path: str | Path) -> Study:
     """
     path = Path(path)
     raw = load_yaml(path, "name a study's YAML file, such as studies/demo.yaml")
-    try:
-        return Study.model_validate(raw)
-    except ValidationError as error:
-        raise FacerepError(f"{path}: {sentence(error, Study)}") from None
+    return checked(raw, Study, path)

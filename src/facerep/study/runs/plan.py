@@ -6,11 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from facerep.core.errors import FacerepError
-from facerep.params import Params, load_yaml, sentence
-from facerep.presets import changes, override, put
+from facerep.params import Params, checked, load_yaml
+from facerep.presets import changes, merged, override
 from facerep.pretrain.pretexts import pretext_named
 from facerep.study.config import Setting, Study
 
@@ -70,12 +67,6 @@ class Planner:
         ]
 
     def _digest(self, settings: dict[str, Any]) -> str:
-        raw = json.loads(json.dumps(self.base))
-        for key, value in settings.items():
-            put(raw, key, value)
-        try:
-            params = Params.model_validate(raw)
-        except ValidationError as error:
-            raise FacerepError(f"study {self.study.name}: {sentence(error, Params)}") from None
+        params = checked(merged(self.base, settings), Params, f"study {self.study.name}")
         text = json.dumps(params.model_dump(exclude=set(_INDIFFERENT)), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
