@@ -2,40 +2,84 @@
 
 import os
 import stat
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from facerep.archives.members import is_junk, what_is
+from facerep.archives.junk import junk_kind
+from facerep.archives.members import what_is
 from facerep.archives.writer import TarWriter
 from facerep.core.errors import FacerepError
-from facerep.core.files import atomic
+from facerep.core.files import atomic, disk_full_named
+
+UNLABELLED = "unlabelled"  # a folder that is packed under this name keeps no levels of its own
 
 
-def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = None) -> None:
+def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = None) -> dict[str, int]:
     """Pack a folder of identity folders into one plain tar, atomically; the same files give the same bytes.
 
     Members are sorted, without times and owners. A folder with `train` or `test` inside keeps its own levels
-    (`train/<identity>/<image>`), any other is put under `name` (default: its own; `<folder>/<identity>/<image>`).
-    Raises FacerepError for a link or device in it, and when there is no file at all.
+    (`train/<identity>/<image>`), any other, and all that is to be called `unlabelled`, is put under `name` (default: its
+    own; `<folder>/<identity>/<image>`). Returns how many files were left out that tools had put there, by kind
+    (facerep.archives.junk).
+
+    Raises FacerepError for a link or device in it, for what may not be read, and when there is no file at all.
     """
     folder = Path(folder)
-    files = _files_of(folder)
+    junk: Counter[str] = Counter()
+    files = sorted(_files_of(folder, junk), key=lambda file: file.relative_to(folder).parts)
     if not files:
-        raise FacerepError(f"{folder}: holds no files; give a folder of identity folders with photographs.")
-    has_splits = any((folder / split).is_dir() for split in ("train", "test"))
-    prefix = "" if has_splits else (name or folder.resolve().name) + "/"
+        left = "".join(f" ({count} {kind} do not count)" for kind, count in sorted(junk.items())[:1])
+        raise FacerepError(f"{folder}: holds no files{left}; give a folder of identity folders with photographs.")
+    _refuse_closed(folder, [file for file in files if not os.access(file, os.R_OK)])
+    name = name or folder.resolve().name
+    has_splits = name != UNLABELLED and any((folder / split).is_dir() for split in ("train", "test"))
+    prefix = "" if has_splits else name + "/"
     with atomic(path) as part, part.open("wb") as out, TarWriter(out) as tar:
         for file in files:
-            with file.open("rb") as data:
-                tar.add_file(prefix + file.relative_to(folder).as_posix(), data)
+            try:
+                with disk_full_named(path), file.open("rb") as data:
+                    tar.add_file(prefix + file.relative_to(folder).as_posix(), data)
+            except OSError as error:  # a share that has gone, a disk that fails, a file that shrinks
+                raise FacerepError(f"{file}: could not be read ({error.strerror or error}); check it.") from error
+    return dict(sorted(junk.items()))
 
 
-def _files_of(folder: Path) -> list[Path]:
-    files = []
-    for here, folders, names in os.walk(folder):
+def _files_of(folder: Path, junk: Counter[str]) -> Iterator[Path]:
+    """The files below a folder, without what tools left, which is counted file by file."""
+    for here, folders, names in os.walk(folder, onerror=_refuse_folder):
+        inside = Path(here)
+        for name in sorted(folders):
+            kind = junk_kind((name,))
+            if kind is not None:
+                folders.remove(name)  # not walked into: it may be closed, and hold links
+                junk[kind] += sum(len(files) for _, _, files in os.walk(inside / name))
+        names = [name for name in names if not _is_counted(name, junk)]
         for name in (*folders, *names):
-            mode = (Path(here) / name).lstat().st_mode
+            mode = (inside / name).lstat().st_mode
             if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-                raise FacerepError(f"{Path(here) / name}: {what_is(mode)}; put a copy of the file itself in its place.")
-        files += [Path(here) / name for name in names]
-    files = [file for file in files if not is_junk(file.relative_to(folder).parts)]
-    return sorted(files, key=lambda file: file.relative_to(folder).parts)
+                raise FacerepError(f"{inside / name}: {what_is(mode)}; put a copy of the file itself in its place.")
+        yield from (inside / name for name in names)
+
+
+def _is_counted(name: str, junk: Counter[str]) -> bool:
+    kind = junk_kind((name,))
+    if kind is not None:
+        junk[kind] += 1
+    return kind is not None
+
+
+def _refuse_folder(error: OSError) -> None:
+    """What os.walk would pass over without a word."""
+    if isinstance(error, PermissionError):
+        _refuse_closed(Path(error.filename), [Path(error.filename)])
+    raise FacerepError(f"{error.filename}: could not be read ({error.strerror}); check the folder.") from error
+
+
+def _refuse_closed(folder: Path, closed: list[Path]) -> None:
+    if closed:
+        more = f" (and {len(closed) - 1} more)" if len(closed) > 1 else ""
+        raise FacerepError(
+            f"{closed[0]}: this user may not read it{more}; its owner can change that "
+            f"(`chmod -R u+rwX,go+rX {folder}`), or take it out."
+        )

@@ -2,10 +2,12 @@
 
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from facerep.archives.junk import junk_kind
 from facerep.core.errors import FacerepError
 
 
@@ -23,13 +25,21 @@ class Gate(NamedTuple):
     wanted: Callable[[str], bool]
     max_bytes: int
     refused: Callable[[str, str], None] | None
+    junk: Counter[str] | None
+
+    def passes_over(self, name: str) -> bool:
+        """Whether it is what a tool left, which is counted."""
+        kind = junk_kind(name.split("/"))
+        if kind is not None and self.junk is not None:
+            self.junk[kind] += 1
+        return kind is not None
 
     def lets_in(self, name: str, raw: str, size: int, problem: str | None) -> bool:
         """Whether the member is to be read."""
-        unsafe = (
-            raw.startswith("/") or "\\" in raw or "\0" in raw or re.match("[A-Za-z]:", raw) or ".." in raw.split("/")
-        )
+        unsafe = raw.startswith("/") or "\0" in raw or re.match("[A-Za-z]:", raw) or ".." in raw.split("/")
         problem = "has a name that leads out of the archive" if unsafe else problem
+        if "\\" in raw:
+            problem = problem or "has a backslash in its name, which is a folder on one system and none on another"
         if problem and self.refused is None:
             self.refuse(raw, problem)
         if not self.wanted(name):
@@ -53,11 +63,6 @@ def clean(raw: str) -> str:
         raw = raw.replace("\\", "/").replace("\0", "")
     name = "/".join(part for part in raw.split("/") if part not in ("", ".", ".."))
     return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def is_junk(parts: list[str] | tuple[str, ...]) -> bool:
-    """Whether it is one of macOS' extra files, by the parts of its name."""
-    return "__MACOSX" in parts or parts[-1] == ".DS_Store" or parts[-1].startswith("._")
 
 
 def what_is(mode: int) -> str:

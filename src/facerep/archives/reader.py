@@ -7,11 +7,13 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from facerep.archives.members import Gate, Member, clean, is_junk, what_is
+from facerep.archives.kinds import is_part, kind_of
+from facerep.archives.members import Gate, Member, clean, what_is
 from facerep.archives.tars import OPENERS, read_tar
 from facerep.core.errors import FacerepError
 
@@ -35,12 +37,14 @@ def read_members(
     *,
     max_member_bytes: int = MAX_MEMBER_BYTES,
     refused: Callable[[str, str], None] | None = None,
+    junk: Counter[str] | None = None,
 ) -> Iterator[Member]:
     """Yield the files of an archive in archive order, holding one member in memory at a time.
 
     What kind of archive it is, its content says, not its name. Members whose name `wanted` refuses are not read
-    (in a plain tar they are seeked over). Folders and macOS' extra files are left out. "./" and doubled slashes are
-    taken out of names; bytes of a name that are no UTF-8 appear as `\\xe9`.
+    (in a plain tar they are seeked over). Folders and what tools leave (facerep.archives.junk) are left out. "./" and
+    doubled slashes are taken out of names; bytes of a name that are no UTF-8 appear as `\\xe9`. In a zip that was made
+    on Windows or DOS a backslash is a slash, as .NET wrote it before 4.6.1.
 
     Args:
         path: a tar (plain, gz, bz2, xz) or zip.
@@ -50,24 +54,39 @@ def read_members(
             told without the parts that do), it is a link, a device, encrypted, too large, or damaged in a zip. The
             members after it follow. None: such a member, links, devices and names also where they are not wanted, is an
             error.
+        junk: counts what tools left, by kind.
 
     Raises FacerepError, naming archive and member, when the file is no archive, is cut short or damaged, and for members
     that are refused. Members before the offending one have been yielded by then.
     """
     path = Path(path)
     with _damage_named(path):
-        kind = _kind(path)
+        kind = _kind(path) if not is_part(path.name) else None
         if kind is None:
-            raise FacerepError(
-                f"{path}: not an archive, or damaged at its start; give a tar, tar.gz, tar.bz2, tar.xz or zip."
-            )
+            raise FacerepError(f"{path}: {what_else(path)}.")
         reader = _read_zip if kind == "zip" else read_tar
-        yield from reader(path, kind, Gate(path, wanted, max_member_bytes, refused))
+        yield from reader(path, kind, Gate(path, wanted, max_member_bytes, refused, junk))
 
 
-def is_archive(path: str | Path) -> bool:
-    """Whether the content starts as a tar (plain, gz, bz2, xz) or a zip does; damage further on is not looked for."""
-    return _kind(Path(path)) is not None
+def is_archive(path: str | Path, name: str | None = None) -> bool:
+    """Whether the content starts as a tar (plain, gz, bz2, xz) or a zip does; damage further on is not looked for.
+
+    One part of a split archive (`x.zip.001`, by the `name` that its owner gave it) is none.
+    """
+    return not is_part(name or Path(path).name) and _kind(Path(path)) is not None
+
+
+def what_else(path: str | Path, name: str | None = None) -> str:
+    """What a file is that is no archive, and what to do: words for a sentence. `name` is what its owner calls it."""
+    path = Path(path)
+    with path.open("rb") as file:
+        head = file.read(512)
+    known = kind_of(head, name or path.name)
+    if known is not None:
+        return f"is {known.what} and no archive that is read here (tar, tar.gz, tar.bz2, tar.xz, zip); {known.do}"
+    if zipfile.is_zipfile(path):  # its directory is there, its beginning is not
+        return "is the last part of a split zip, or damaged at its start; join the parts (`zip -s 0 x.zip --out whole.zip`)"
+    return "is not an archive, or damaged at its start; give a tar, tar.gz, tar.bz2, tar.xz or zip"
 
 
 def _kind(path: Path) -> str | None:
@@ -93,15 +112,17 @@ def _kind(path: Path) -> str | None:
 def _read_zip(path: Path, kind: str, gate: Gate) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = clean(info.orig_filename)
-            if info.is_dir() or is_junk(name.split("/")):
+            # system 0 is DOS and Windows, where a backslash parts folders
+            raw = info.orig_filename.replace("\\", "/") if info.create_system == 0 else info.orig_filename
+            name = clean(raw)
+            if raw.endswith("/") or gate.passes_over(name):
                 continue
             mode = info.external_attr >> 16
             is_odd = info.create_system == 3 and stat.S_IFMT(mode) not in (0, stat.S_IFREG)
             problem = f"is {what_is(mode)}" if is_odd else "is encrypted" if info.flag_bits & 0x1 else None
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA's may ask for any memory
                 problem = problem or "is compressed by another method than deflate"
-            if not gate.lets_in(name, info.orig_filename, info.file_size, problem):
+            if not gate.lets_in(name, raw, info.file_size, problem):
                 continue
             try:
                 with archive.open(info) as file:
@@ -130,6 +151,10 @@ def _words(error: Exception) -> str:
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
+    except PermissionError as error:
+        raise FacerepError(
+            f"{path}: this user may not read it; its owner can change that (`chmod u=rw,go=r {path}`)."
+        ) from error
     except (*_DAMAGE, OSError) as error:
         if _is_disk_trouble(error):
             raise

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
-from facerep.archives.members import Gate, Member, clean, is_junk
+from facerep.archives.members import Gate, Member, clean
 
 _MAX_HEADER_BYTES = 2**20  # a long name or a pax header; tarfile would read any number into memory
 _MAX_DICTIONARY = 256 * 2**20  # of xz; its highest preset wants 65 MiB
@@ -77,7 +77,7 @@ def read_tar(path: Path, kind: str, gate: Gate) -> Iterator[Member]:
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # else millions of members stay in memory
             name = clean(info.name)
-            if info.isdir() or is_junk(name.split("/")):
+            if info.isdir() or gate.passes_over(name):
                 continue
             problem = None if info.isreg() else "is a link" if info.islnk() or info.issym() else "is a device or pipe"
             if gate.lets_in(name, info.name, info.size, problem):

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -19,8 +20,9 @@ HEADER = ["NAME_ID", "X", "Y", "W", "H"]
 
 
 def read_boxes(name: str, data: bytes) -> Iterator[tuple[str, Box]]:
-    """The rows of VGGFace2's loose_bb CSV (`NAME_ID,X,Y,W,H`; NAME_ID is `<identity>/<stem>`, without .jpg).
+    """The rows of VGGFace2's loose_bb CSV: `NAME_ID,X,Y,W,H`, with names as `box_name` gives them.
 
+    NAME_ID is `<identity>/<stem>`; a path from further above, one with its suffix and one with backslashes will do as well.
     Negative X and Y are genuine: a face that begins before the photograph. `name` is for messages.
     Raises FacerepError for a header or a row that is not of that form, naming the line.
     """
@@ -31,7 +33,8 @@ def read_boxes(name: str, data: bytes) -> Iterator[tuple[str, Box]]:
         for row in rows:
             if row:
                 key, x, y, w, h = row
-                if len(key.split("/")) != 2:
+                key = box_name(key)
+                if not key:
                     raise ValueError
                 box = (int(x), int(y), int(w), int(h))
                 if max(map(abs, box)) >= 2**31:
@@ -39,28 +42,63 @@ def read_boxes(name: str, data: bytes) -> Iterator[tuple[str, Box]]:
                 yield key, box
     except (ValueError, csv.Error):
         raise FacerepError(
-            f'{name}, line {rows.line_num}: not of the form "<identity>/<photograph>",X,Y,W,H with whole numbers; '
+            f'{name}, line {rows.line_num}: not of the form "<folder>/<photograph>",X,Y,W,H with whole numbers; '
             "mend or delete the line."
         ) from None
 
 
+def box_name(name: str) -> str:
+    """A photograph's name as boxes are found by: composed (NFC), with slashes, without empty parts and "."."""
+    parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
 class Boxes:
-    """Boxes by name, 24 bytes each: VGGFace2 has 3.3 million, which take ten times as much in a dict."""
+    """Boxes by name, 25 bytes each: VGGFace2 has 3.3 million, which take ten times as much in a dict."""
 
     def __init__(self) -> None:
         self._names = array("Q")  # hashed
         self._boxes = array("i")
+        self._used = bytearray()  # 1 where a photograph has asked for it
+        self._parts: set[int] = set()  # how many parts the names have: nothing else is looked for
+        self._has_suffixes = False
         self._order: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def unused(self) -> int:
+        """How many boxes no photograph has asked for; of two with one name only the later can be."""
+        return len(self) - sum(self._used)
 
     def update(self, rows: Iterable[tuple[str, Box]]) -> None:
         """Add boxes; of two with one name the later counts."""
         for name, box in rows:
             self._names.append(key_hash(name))
             self._boxes.extend(box)
+            self._parts.add(name.count("/") + 1)
+            self._has_suffixes |= "." in name[name.rfind("/") :]
+        self._used.extend(bytes(len(self._names) - len(self._used)))
         self._order = None
 
+    def of(self, name: str) -> Box | None:
+        """The box of a photograph by its name in the archive: of its longest part from the end that has one.
+
+        `a/b/1.jpg` is looked for as itself, then as a/b/1, b/1.jpg and b/1; its last part alone names no photograph.
+        """
+        parts = box_name(name).split("/")
+        stem = parts[-1].rpartition(".")[0]
+        for count in sorted(self._parts, reverse=True):
+            if 1 < count <= len(parts):
+                above = parts[-count:-1]
+                for file in (parts[-1], stem) if self._has_suffixes else (stem,):
+                    if (box := self.get("/".join((*above, file)))) is not None:
+                        return box
+        return None
+
     def get(self, name: str) -> Box | None:
-        """The box of this name, if there is one."""
+        """The box of exactly this name, if there is one."""
         names, wanted = np.frombuffer(self._names, np.uint64), key_hash(name)
         if self._order is None:
             self._order = np.argsort(names, kind="stable")
@@ -68,6 +106,7 @@ class Boxes:
         row = int(self._order[place]) if place >= 0 else -1
         if row < 0 or self._names[row] != wanted:
             return None
+        self._used[row] = 1
         x, y, w, h = self._boxes[4 * row : 4 * row + 4]
         return x, y, w, h
 

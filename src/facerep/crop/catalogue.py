@@ -1,52 +1,25 @@
 """What the archives hold: photographs under identity folders, and VGGFace2's boxes."""
 
-import re
-from collections import Counter
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import partial
 from heapq import heappush, heappushpop
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from rich.progress import Progress
 
 from facerep.archives.reader import read_members
 from facerep.core.errors import FacerepError
+from facerep.crop import depth
 from facerep.crop.boxes import Box, Boxes, key_hash, read_boxes
 from facerep.crop.cut import Photograph
-from facerep.crop.decode import SUFFIXES
-from facerep.faces.shards import UNLABELLED
+from facerep.crop.folders import Folders
+from facerep.crop.names import SPLITS, boxes_split, place_of
 
-SPLITS = ("train", "test")
 _PLAIN = (".csv", ".txt")  # lists and boxes that lie beside the archives
-BoxesOfSplits = dict[str, Boxes]  # by "<identity>/<stem>"
-
-
-def key_of(name: str) -> str | None:
-    """`<split>/<identity>/<stem>` of a photograph's name in an archive; None for what is no photograph.
-
-    The split is `train` or `test` where the folder above the identity is called so, else `all`. Below a folder called
-    `unlabelled` every photograph is an identity of its own, whatever folders it lies in, and the split is `unlabelled`.
-    A dot in the stem becomes `_`, since WebDataset's key ends at the first dot.
-    """
-    *above, file = [part for part in name.split("/") if part not in ("", ".")] or [""]
-    stem, _, suffix = file.rpartition(".")
-    if not stem or f".{suffix.lower()}" not in SUFFIXES:
-        return None
-    stem = stem.replace(".", "_")
-    if UNLABELLED in above:
-        own = "∕".join((*above[above.index(UNLABELLED) + 1 :], stem))  # a division slash, which no folder's name holds
-        return f"{UNLABELLED}/{own.replace('.', '_')}/{stem}"
-    if not above or above[-1] in SPLITS:
-        return None
-    split = above[-2] if len(above) > 1 and above[-2] in SPLITS else "all"
-    return f"{split}/{above[-1]}/{stem}"
-
-
-def boxes_split(name: str) -> str | None:
-    """`train`, `test` or `all` for a box CSV (`loose_bb_test.csv`, `loose_bb_test.head.csv`, `loose_bb.csv`), else None."""
-    match = re.fullmatch(r"loose_bb(?:_(train|test))?\b.*\.csv", PurePosixPath(name).name.lower())
-    return (match[1] or "all") if match else None
+BoxesOfSplits = dict[str, Boxes]
 
 
 def raw_files(folder: Path) -> list[Path]:
@@ -62,11 +35,13 @@ class FirstPass(NamedTuple):
     boxes: BoxesOfSplits
     photographs: int  # in identity folders
     chosen: "Candidates"
-    passed_over: dict[str, int]  # files that are no photographs of an identity, by their suffix
+    shared: frozenset[int]  # hashes of the keys that several photographs have
+    folders: Folders
+    deep: dict[Path, set[str]]  # a sample of the files that may have more than 8 bits
 
 
 class Candidates:
-    """Which photographs of each identity are worth decoding: those with the smallest hashes of their keys.
+    """Which photographs of each identity are worth decoding: those with the smallest hashes of their long keys.
 
     Of an identity no more than the `limit` smallest hashes are kept, 8 bytes each, never a name: 3.3 million names would
     fill the memory. The choice depends on no order and no seed, so that all seeds share one set of faces.
@@ -107,6 +82,25 @@ def _identity_of(key: str) -> str:
     return key[: key.rindex("/")]
 
 
+class _Sample:
+    """Some of the files of these suffixes: those with the smallest hashes of their names, so that no order matters."""
+
+    def __init__(self, suffixes: tuple[str, ...], limit: int) -> None:
+        self.suffixes, self.limit = suffixes, limit
+        self._largest_first: list[tuple[int, Path, str]] = []
+
+    def offer(self, path: Path, name: str) -> None:
+        if name.lower().endswith(self.suffixes):
+            item = (-key_hash(name), path, name)
+            (heappush if len(self._largest_first) < self.limit else heappushpop)(self._largest_first, item)
+
+    def by_archive(self) -> dict[Path, set[str]]:
+        found: dict[Path, set[str]] = {}
+        for _, path, name in self._largest_first:
+            found.setdefault(path, set()).add(name)
+        return found
+
+
 def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> FirstPass:
     """The boxes, how many photographs there are, and which are to be cut: at most `limit` per identity.
 
@@ -114,77 +108,101 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
     would be reached, and for a malformed CSV.
     """
     boxes: BoxesOfSplits = {}
-    chosen, passed_over, count = Candidates(limit), Counter[str](), 0
+    chosen, folders, sample = Candidates(limit), Folders(), _Sample(depth.SUFFIXES, depth.SAMPLE)
+    keys = array("Q")  # hashed
     task = bar.add_task("crop: reading names", total=None)
 
-    def wanted(name: str) -> bool:
-        nonlocal count
-        key = key_of(name)
-        if key is not None:
-            count += 1
-            chosen.offer(key)
-            if count % 1000 == 0:
-                bar.update(task, completed=count)
+    def wanted(path: Path, name: str) -> bool:
+        place = place_of(name)
+        if place is not None:
+            keys.append(key_hash(place.key))
+            chosen.offer(place.long_key(path.name))
+            folders.add(place, name)
+            sample.offer(path, name)
+            if len(keys) % 1000 == 0:
+                bar.update(task, completed=len(keys))
         elif boxes_split(name) is None:
-            suffix = PurePosixPath(name).suffix.lower() or "no suffix"
-            # else one count for each of img.000001, img.000002, …
-            is_kind = suffix == "no suffix" or re.fullmatch(r"\.[a-z][a-z0-9]{0,6}", suffix)
-            passed_over[suffix if is_kind else "other suffixes"] += 1
+            folders.pass_over(name)
         return boxes_split(name) is not None
 
     for path in archives:
         if path.suffix.lower() not in _PLAIN:
-            for name, data in read_members(path, wanted, refused=partial(_refuse_boxes, path)):
+            refused = partial(_refuse_boxes, path)
+            for name, data in read_members(path, partial(wanted, path), refused=refused, junk=folders.junk):
                 boxes.setdefault(str(boxes_split(name)), Boxes()).update(read_boxes(f"{path}: {name}", data))
         elif (split := boxes_split(path.name)) is not None:
             boxes.setdefault(split, Boxes()).update(read_boxes(str(path), path.read_bytes()))
     bar.remove_task(task)
     chosen.close()
-    return FirstPass(boxes, count, chosen, dict(sorted(passed_over.items())))
+    return FirstPass(boxes, len(keys), chosen, _several(keys), folders, sample.by_archive())
 
 
-def photographs(
-    archives: Sequence[Path], boxes: BoxesOfSplits, chosen: Candidates, skip: int = 0
-) -> Iterator[Photograph]:
+def _several(hashes: "array[int]") -> frozenset[int]:
+    """Those that are there more than once."""
+    ordered = np.sort(np.frombuffer(hashes, np.uint64)) if len(hashes) else np.empty(0, np.uint64)
+    return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+
+
+def photographs(archives: Sequence[Path], first: FirstPass, skip: int = 0) -> Iterator[Photograph]:
     """The chosen photographs in order, each with its box if there is one, without the first `skip`, which are not read.
 
-    One that its archive cannot give (a link, encrypted, damaged in a zip) comes without data and with its `problem`.
+    Where several have one key, each gets its long one. One that its archive cannot give (a link, encrypted, damaged in a
+    zip) comes without data and with its `problem`. When all have come, `first.boxes` know which of them fit none.
     """
     left = skip
-    key: str | None = None
+    key, split = "", ""
     bad: list[Photograph] = []
 
-    def wanted(name: str) -> bool:
-        nonlocal left, key
-        key = key_of(name)
-        if key is None or key not in chosen:
+    def wanted(path: Path, name: str) -> bool:
+        nonlocal left, key, split
+        place = place_of(name)
+        if place is None:
             return False
+        split, long = place.split, place.long_key(path.name)
+        if long not in first.chosen:
+            _box(split, name, first.boxes)  # it is one that fits
+            return False
+        key = long if key_hash(place.key) in first.shared else place.key
         left -= 1
+        if left >= 0:
+            _box(split, name, first.boxes)
         return left < 0
 
     for path in archives:
         if path.suffix.lower() in _PLAIN:
             continue
         for name, data in read_members(
-            path, wanted, refused=lambda name, why: bad.append(Photograph(str(key), name, b"", None, why))
+            path, partial(wanted, path), refused=lambda name, why: bad.append(Photograph(key, name, b"", None, why))
         ):
-            photo = Photograph(str(key), name, data, _box(str(key), name, boxes) if boxes else None)
+            photo = Photograph(key, name, data, _box(split, name, first.boxes))
             yield from (*bad, photo)
             bad.clear()
         yield from bad
         bad.clear()
 
 
+def deep_samples(first: FirstPass) -> Iterator[bytes]:
+    """The bytes of the sampled files that may have more than 8 bits."""
+    for path, names in sorted(first.deep.items()):
+        left = set(names)
+
+        def wanted(name: str, left: set[str] = left) -> bool:
+            return name in left
+
+        for name, data in read_members(path, wanted, refused=lambda name, why: None):
+            yield data
+            left.discard(name)
+            if not left:
+                break  # the rest of the archive need not be unpacked
+
+
 def _refuse_boxes(path: Path, name: str, why: str) -> None:
     raise FacerepError(f"{path}: member {name!r} {why}; pack the archive again with a good one.")
 
 
-def _box(key: str, name: str, boxes: BoxesOfSplits) -> Box | None:
+def _box(split: str, name: str, boxes: BoxesOfSplits) -> Box | None:
     """From the split's own CSV, else from one that names no split; photographs without a split look into all."""
-    split, identity, _ = key.split("/")
-    stem = PurePosixPath(name).stem
     for place in (split, "all") if split in SPLITS else ("all", *SPLITS):
-        box = boxes[place].get(f"{identity}/{stem}") if place in boxes else None
-        if box is not None:
+        if place in boxes and (box := boxes[place].of(name)) is not None:
             return box
     return None

@@ -8,6 +8,7 @@ import numpy as np
 
 from facerep.crop.boxes import Box, Square, central_square, square_box
 from facerep.crop.decode import UnreadableError, decode_pixels
+from facerep.crop.depth import FULL, Depth
 from facerep.crop.detector import largest_face
 from facerep.crop.phash import perceptual_hash
 from facerep.crop.resample import cut_square, encode_jpeg, resize
@@ -34,10 +35,13 @@ class Face(NamedTuple):
     side: int  # of the square in the photograph, pixels
     found: str  # box | detector | center
     searched: bool  # whether a detector looked for a face
+    tone: str  # black | white where there is next to nothing else in it, else empty
 
 
-def cut_face(photo: Photograph, settings: Crop) -> Face:
+def cut_face(photo: Photograph, settings: Crop, depth: Depth = FULL) -> Face:
     """Cut the face out of a photograph. Raises UnreadableError with the reason.
+
+    `depth` says what is black and white in pictures of more than 8 bits.
 
     The perceptual hash is of the whole photograph: a detector finds another square when the same photograph comes
     smaller or compressed anew, and hashes of such faces are as far apart as those of strangers.
@@ -46,7 +50,7 @@ def cut_face(photo: Photograph, settings: Crop) -> Face:
         raise UnreadableError(photo.problem)
     # a square that is known beforehand may be decoded smaller: with 2.5 times the size left, photographs keep 45 dB
     at_least = ceil(2.5 * settings.size) if settings.method == "center" else None
-    pixels, shrunk = decode_pixels(photo.data, settings.max_megapixels, at_least)
+    pixels, shrunk = decode_pixels(photo.data, settings.max_megapixels, at_least, depth)
     square, found, searched = find_square(pixels, photo.box, settings)
     side = square[2] * shrunk
     if side**2 > settings.max_megapixels * 1e6:
@@ -55,7 +59,7 @@ def cut_face(photo: Photograph, settings: Crop) -> Face:
     face = resize(cut_square(pixels, square), settings.size, settings.size)
     jpeg = encode_jpeg(face, settings.quality)
     digest = hashlib.sha256(jpeg).hexdigest()
-    return Face(jpeg, digest, perceptual_hash(pixels), sharpness(face), side, found, searched)
+    return Face(jpeg, digest, perceptual_hash(pixels), sharpness(face), side, found, searched, tone(face))
 
 
 def find_square(pixels: np.ndarray, box: Box | None, settings: Crop) -> tuple[Square, str, bool]:
@@ -73,6 +77,13 @@ def find_square(pixels: np.ndarray, box: Box | None, settings: Crop) -> tuple[Sq
         if square is not None:
             return square, "detector", searched
     return central_square(size), "center", searched
+
+
+def tone(face: np.ndarray) -> str:
+    """`black` where all but 1 % of a face (uint8 H×W×3) is nearly black, `white` likewise, else empty."""
+    green = face[:, :, 1]
+    least = 0.99 * green.size
+    return "black" if (green < 24).sum() >= least else "white" if (green > 231).sum() >= least else ""
 
 
 def sharpness(face: np.ndarray) -> float:

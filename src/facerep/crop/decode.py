@@ -10,7 +10,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+from facerep.archives.kinds import kind_of
+from facerep.crop.depth import FULL, Depth, is_deep, to_grey
+
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm"),
+)
 # The content decides, not the suffix; Pillow's other formats run programs (EPS) or have no use here.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
@@ -37,11 +43,14 @@ def _scans(jpeg: bytes) -> int:
     return scans
 
 
-def decode(data: bytes, max_megapixels: float, at_least: int | None = None) -> tuple[Image.Image, int]:
+def decode(
+    data: bytes, max_megapixels: float, at_least: int | None = None, depth: Depth = FULL
+) -> tuple[Image.Image, int]:
     """A photograph's bytes to an upright RGB image (of several frames, the first), and by how much it was shrunk.
 
-    A JPEG is shrunk as `shrunk_by` says, any other not at all. Raises UnreadableError with the reason: not an image,
-    truncated, or more pixels than `max_megapixels`, which the header tells before anything is decoded.
+    A JPEG is shrunk as `shrunk_by` says, any other not at all; `depth` says what is black and white in pictures of more
+    than 8 bits. Raises UnreadableError with the reason: not an image (and what else, with what to do), truncated, or more
+    pixels than `max_megapixels`, which the header tells before anything is decoded.
     """
     by = 1
     try:
@@ -54,11 +63,12 @@ def decode(data: bytes, max_megapixels: float, at_least: int | None = None) -> t
             if image.format == "JPEG" and (by := shrunk_by(*image.size, at_least)) > 1:
                 image.draft(image.mode, (image.width // by, image.height // by))
             image.load()
-            return to_rgb(_upright(image)), by
+            return to_rgb(_upright(image), depth), by
     except UnreadableError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableError("not an image") from None
+        known = kind_of(data)
+        raise UnreadableError(f"{known.what}: {known.do}" if known else "not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableError(f"more pixels than crop.max_megapixels = {max_megapixels:g}") from None
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them raise
@@ -66,7 +76,9 @@ def decode(data: bytes, max_megapixels: float, at_least: int | None = None) -> t
         raise UnreadableError(reason or type(error).__name__) from None
 
 
-def decode_pixels(data: bytes, max_megapixels: float, at_least: int | None = None) -> tuple[np.ndarray, int]:
+def decode_pixels(
+    data: bytes, max_megapixels: float, at_least: int | None = None, depth: Depth = FULL
+) -> tuple[np.ndarray, int]:
     """As `decode`, to uint8 H×W×3.
 
     An ordinary JPEG goes straight to libjpeg-turbo, Pillow's own decoder, without Pillow.
@@ -77,7 +89,7 @@ def decode_pixels(data: bytes, max_megapixels: float, at_least: int | None = Non
             if colors in ("YCbCr", "Gray") and height * width <= max_megapixels * 1e6:
                 by = shrunk_by(width, height, at_least)
                 return simplejpeg.decode_jpeg(data, "RGB", min_height=height // by, min_width=width // by), by
-    image, by = decode(data, max_megapixels, at_least)
+    image, by = decode(data, max_megapixels, at_least, depth)
     return np.array(image), by
 
 
@@ -114,19 +126,10 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Every mode to RGB: 16-bit and float greys are scaled to 8 bits, what is transparent lies on white."""
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image)
-        # in strips: float64 of all would be eight times as much
-        strips = [np.s_[row : row + 64] for row in range(0, len(values), 64)]
-        white = 65535.0
-        if image.mode.startswith("F"):
-            white = max(1.0, *(float(np.nan_to_num(values[rows].astype(float)).max()) for rows in strips))
-        grey = np.empty(values.shape, np.uint8)
-        for rows in strips:
-            grey[rows] = (np.nan_to_num(values[rows].astype(float)) / white * 255).round().clip(0, 255)
-        return Image.fromarray(grey).convert("RGB")
+def to_rgb(image: Image.Image, depth: Depth = FULL) -> Image.Image:
+    """Every mode to RGB: greys of more than 8 bits are scaled as `depth` says, what is transparent lies on white."""
+    if is_deep(image):
+        return Image.fromarray(to_grey(image, depth)).convert("RGB")
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")

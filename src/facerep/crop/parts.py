@@ -33,6 +33,9 @@ class Note:
     taken: int
     searched: int
     unreadable: list[dict[str, str]]
+    black: int = 0  # faces that are nearly black
+    white: int = 0
+    boxes_unused: int = 0  # of all boxes, once all photographs have been taken
 
 
 class Cropped(Unfinished):

@@ -9,6 +9,7 @@ from facerep.core.pool import ordered, processes
 from facerep.crop.cluster import open_cluster, why_lost
 from facerep.crop.cut import Face, Photograph, cut_face
 from facerep.crop.decode import UnreadableError
+from facerep.crop.depth import FULL, Depth
 from facerep.params import Crop
 
 CHUNK = 32  # photographs that travel to a worker at once …
@@ -19,7 +20,7 @@ _one_at_a_time = Lock()  # in a process: Pillow's limits are global, and a Dask 
 
 
 def cut_all(
-    photos: Iterable[Photograph], settings: Crop, workers: int | None = None
+    photos: Iterable[Photograph], settings: Crop, workers: int | None = None, depth: Depth = FULL
 ) -> Generator[tuple[Photograph, Result], None, None]:
     """Cut the faces where `crop.executor` says; the results come in the order of the photographs, few of them in memory.
 
@@ -30,11 +31,12 @@ def cut_all(
         photos: taken as they are needed.
         settings: `executor` is `processes`, or the address of a Dask scheduler (`tcp://host:8786`).
         workers: processes on this machine; None: one per core. A cluster has those that it has.
+        depth: what is black and white in pictures of more than 8 bits.
     """
     here = settings.executor == "processes"
     chunks = ordered(
         processes(workers, PRELOAD) if here else open_cluster(settings.executor),
-        partial(cut_chunk, settings=settings),
+        partial(cut_chunk, settings=settings, depth=depth),
         _chunks(photos),
         killed="crop: a worker process was killed, most likely for want of memory; lower crop.max_megapixels.",
         lost=why_lost,
@@ -44,7 +46,7 @@ def cut_all(
             yield from zip(chunk, results, strict=True)
 
 
-def cut_chunk(photos: list[Photograph], settings: Crop) -> list[Result]:
+def cut_chunk(photos: list[Photograph], settings: Crop, depth: Depth = FULL) -> list[Result]:
     """What one worker does with one chunk."""
     import torch
 
@@ -53,7 +55,7 @@ def cut_chunk(photos: list[Photograph], settings: Crop) -> list[Result]:
     with _one_at_a_time:
         for photo in photos:
             try:
-                results.append(cut_face(photo, settings))
+                results.append(cut_face(photo, settings, depth))
             except UnreadableError as reason:
                 results.append(str(reason))
     return results

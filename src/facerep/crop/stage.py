@@ -16,11 +16,14 @@ from facerep.core.errors import FacerepError
 from facerep.core.files import atomic_folder
 from facerep.core.progress import progress_bar
 from facerep.crop.boxes import key_hash
-from facerep.crop.catalogue import FirstPass, first_pass, photographs
+from facerep.crop.catalogue import FirstPass, deep_samples, first_pass, photographs
 from facerep.crop.cut import Face, Photograph
+from facerep.crop.depth import FULL, Depth, measured
+from facerep.crop.notes import notes_of
 from facerep.crop.parts import Cropped, Note, cropped_so_far, unreadable_of
 from facerep.crop.pool import Result, cut_all
 from facerep.crop.writer import ShardWriter
+from facerep.faces.shards import UNLABELLED
 from facerep.params import Crop
 
 
@@ -34,10 +37,13 @@ class Tally:
     bytes: int = 0
     searched: int = 0  # photographs in which a detector looked for a face
     unreadable: int = 0
+    black: int = 0  # faces that are nearly black
+    white: int = 0
+    boxes_unused: int = 0
     first_unreadable: dict[str, str] = field(default_factory=dict)
     found: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
-    identities: set[tuple[str, str]] = field(default_factory=set)
+    identities: Counter[tuple[str, str]] = field(default_factory=Counter)  # faces by split and identity
     seen: set[int] = field(default_factory=set)  # hashes of keys: half a million keys would take five times the memory
 
     def add(self, row: dict[str, Any]) -> None:
@@ -46,7 +52,7 @@ class Tally:
         self.bytes += row["length"]
         self.found[row["found"]] += 1
         self.splits[row["split"]] += 1
-        self.identities.add((row["split"], row["identity"]))
+        self.identities[row["split"], row["identity"]] += 1
         self.seen.add(key_hash(row["key"]))
 
 
@@ -74,22 +80,36 @@ def crop(
         if not first.photographs:
             raise FacerepError(
                 f"{', '.join(str(path) for path in archives) or 'data/raw'}: no photographs in identity folders "
-                "(such as train/<identity>/<photograph>.jpg); give other archives in download.archives."
+                f"(such as train/<identity>/<photograph>.jpg){_passed_over(first)}; give other archives in "
+                "download.archives."
             )
+        depth = measured(deep_samples(first), settings.max_megapixels)
         tally = _so_far(cropped, len(first.chosen))
         _refuse_unreadable(settings, tally)
         if not cropped.is_finished:
             if tally.taken:
                 print(f"crop: going on after {tally.taken} of {tally.total} photographs", file=sys.stderr)
-            photos = photographs(archives, first.boxes, first.chosen, skip=tally.taken)
-            with closing(cut_all(photos, settings, workers)) as results:
+            photos = photographs(archives, first, skip=tally.taken)
+            with closing(cut_all(photos, settings, workers, depth or FULL)) as results:
                 shown = bar.track(results, total=tally.total, completed=tally.taken, description="crop")
-                _fill_shards(shown, settings, cropped, tally)
+                _fill_shards(shown, settings, cropped, tally, first)
         _refuse_useless(settings, tally)
         with atomic_folder(out) as folder:
             cropped.copy_to(folder)
+            first.folders.write(folder / "classes.parquet", _by_class(tally), unreadable_of(cropped.notes))
         cropped.finish()
-    return _metrics(first, cropped, tally)
+    metrics = _metrics(first, cropped, tally, depth)
+    for note in metrics["notes"]:
+        print(f"crop: {note}", file=sys.stderr)
+    return metrics
+
+
+def _by_class(tally: Tally) -> Counter[tuple[str, str]]:
+    """The faces of each class; all that are unlabelled are one without a name."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for (split, identity), faces in tally.identities.items():
+        counts[split, "" if split == UNLABELLED else identity] += faces
+    return counts
 
 
 def _so_far(cropped: Cropped, total: int) -> Tally:
@@ -101,11 +121,16 @@ def _so_far(cropped: Cropped, total: int) -> Tally:
         tally.taken = note.taken
         tally.searched += note.searched
         tally.unreadable += len(note.unreadable)
+        tally.black += note.black
+        tally.white += note.white
+        tally.boxes_unused = note.boxes_unused
     tally.first_unreadable = next(iter(unreadable_of(cropped.notes)), {})
     return tally
 
 
-def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, cropped: Cropped, tally: Tally) -> None:
+def _fill_shards(
+    results: Iterable[tuple[Photograph, Result]], settings: Crop, cropped: Cropped, tally: Tally, first: FirstPass
+) -> None:
     """Put the faces into shards as they come, and note each shard that is full."""
     rows: list[dict[str, Any]] = []
     note = Note(tally.taken, 0, [])
@@ -120,6 +145,10 @@ def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, c
             if isinstance(result, Face):
                 rows.append(_row(photo, result, writer))
                 tally.add(rows[-1])
+                note.black += result.tone == "black"
+                note.white += result.tone == "white"
+                tally.black += result.tone == "black"
+                tally.white += result.tone == "white"
             else:
                 note.unreadable.append({"name": photo.name, "reason": result})
                 tally.unreadable += 1
@@ -129,6 +158,7 @@ def _fill_shards(results: Iterable[tuple[Photograph, Result]], settings: Crop, c
                 cropped.commit(rows, note)
                 rows, note = [], Note(note.taken, 0, [])
         writer.close()
+        note.boxes_unused = tally.boxes_unused = sum(boxes.unused for boxes in first.boxes.values())
         cropped.commit(rows, note)
 
 
@@ -150,7 +180,7 @@ def _row(photo: Photograph, face: Face, writer: ShardWriter) -> dict[str, Any]:
     }
 
 
-def _metrics(first: FirstPass, cropped: Cropped, tally: Tally) -> dict[str, Any]:
+def _metrics(first: FirstPass, cropped: Cropped, tally: Tally, depth: Depth | None) -> dict[str, Any]:
     unreadable = unreadable_of(cropped.notes)
     return {
         "photographs": first.photographs,
@@ -158,12 +188,23 @@ def _metrics(first: FirstPass, cropped: Cropped, tally: Tally) -> dict[str, Any]
         "faces": tally.faces,
         "identities": len(tally.identities),
         "found": {how: tally.found[how] for how in ("box", "detector", "center")},
+        "boxes_unused": tally.boxes_unused,
         "splits": dict(sorted(tally.splits.items())),
         "shards": len(cropped.shards()),
         "bytes": tally.bytes,
+        "nearly_black": tally.black,
+        "nearly_white": tally.white,
+        "depth": None if depth is None else str(depth),
         "unreadable": {"count": len(unreadable), "names": unreadable},
-        "passed_over": first.passed_over,
+        "passed_over": first.folders.passed_over(),
+        "notes": notes_of(first, tally.faces, tally.black, tally.white, tally.boxes_unused, depth),
     }
+
+
+def _passed_over(first: FirstPass) -> str:
+    rows = first.folders.passed_over()[:3]
+    told = ", ".join(f"{row['files']} {row['kind']}" + (f" in {row['folder']}" * bool(row["folder"])) for row in rows)
+    return f": {told} passed over" if told else ""
 
 
 def _refuse_unreadable(settings: Crop, tally: Tally) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from facerep.archives.folder import write_folder_tar
-from facerep.archives.reader import is_archive
+from facerep.archives.reader import is_archive, what_else
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, repository_root, sha256_of
 from facerep.download import gdrive, transfer
@@ -43,6 +43,7 @@ class _Brought(NamedTuple):
     file: Path  # in the scratch folder
     bytes: int
     sha256: str
+    passed_over: dict[str, int]  # files of a folder that tools had put there, by kind
 
 
 def download(settings: Download, into: str | Path) -> dict[str, Any]:
@@ -58,9 +59,9 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     another folder than `scratch`; a bucket there is for training alone), where DVC deletes nothing: a broken one goes on
     from there, and no archive is fetched twice because a later one failed.
 
-    Returns the metrics: `files`, `bytes`, and `archives`, a list of `{name, bytes, sha256, scheme}` in order.
+    Returns the metrics: `files`, `bytes`, and `archives`, a list of `{name, bytes, sha256, scheme, passed_over}` in order.
     Raises FacerepError for a URL that fails, a sha256 that differs, a file that is no archive and no .csv or .txt,
-    two files of one name, and a full disk.
+    two files of one name, what may not be read in a folder, and a full disk.
     """
     root = repository_root()
     sources = [_source(archive, root) for archive in settings.archives]
@@ -74,7 +75,13 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
         "files": len(brought),
         "bytes": sum(item.bytes for item in brought),
         "archives": [
-            {"name": item.source.name, "bytes": item.bytes, "sha256": item.sha256, "scheme": item.source.scheme}
+            {
+                "name": item.source.name,
+                "bytes": item.bytes,
+                "sha256": item.sha256,
+                "scheme": item.source.scheme,
+                "passed_over": item.passed_over,
+            }
             for item in brought
         ],
     }
@@ -166,18 +173,19 @@ def _bring(source: Source, scratch: Path) -> Iterator[_Brought]:
             yield _checked(one, file)
         return
     file = _scratch_file(source.url, source.name, scratch)
+    passed_over: dict[str, int] = {}
     if source.scheme == "synthetic":
         from facerep.synthetic import archive  # it draws: needs more than a download does
 
         archive.write_archive(file, **archive.parse_url(source.url))
     elif source.path is not None and source.path.is_dir():
-        write_folder_tar(source.path, file, re.sub(r"\.tar(\.\w+)?$", "", source.name))
+        passed_over = write_folder_tar(source.path, file, re.sub(r"\.tar(\.\w+)?$", "", source.name))
     else:
         file = file.with_name(file.name + ".part")
         if not _is_there(source, file):
             with _bar(source.name) as tick, _failure_named(source):
                 transfer.fetch(str(source.path or source.url), file, tick)
-    yield _checked(source, file)
+    yield _checked(source, file, passed_over)
 
 
 def _drive_files(source: Source) -> list[tuple[Source, str]]:
@@ -208,7 +216,7 @@ def _is_there(source: Source, file: Path) -> bool:
     return source.sha256 is not None and transfer.is_whole(file) and sha256_of(file) == source.sha256
 
 
-def _checked(source: Source, file: Path) -> _Brought:
+def _checked(source: Source, file: Path, passed_over: dict[str, int] | None = None) -> _Brought:
     """Measure the file. Raises FacerepError and throws it away when it is not what it should be."""
     digest = sha256_of(file)
     found_in = f" ({source.path})" if source.path else ""
@@ -219,12 +227,12 @@ def _checked(source: Source, file: Path) -> _Brought:
             f"sha256 is {digest}, expected {source.sha256}; {mend}, "
             "or correct sha256 in params.yaml if the archive was published anew"
         )
-    elif not source.name.lower().endswith(_PLAIN) and not is_archive(file):
-        why = "what came is not an archive (tar, tar.gz, zip); open the URL in a browser and correct it"
+    elif not source.name.lower().endswith(_PLAIN) and not is_archive(file, source.name):
+        why = f"what came {what_else(file, source.name)}"
     if why:
         shutil.rmtree(file.parent)
         raise FacerepError(f"{source.name} from {source.url}{found_in}: {why}.")
-    return _Brought(source, file, file.stat().st_size, digest)
+    return _Brought(source, file, file.stat().st_size, digest, passed_over or {})
 
 
 def _place(brought: list[_Brought], into: Path) -> None:
