@@ -20,6 +20,8 @@ from facerep.params import Params, load_params
 def run(name: str, stage: Callable[[Params], dict[str, Any]]) -> None:
     """Check params.yaml, run the stage, write metrics/<name>.json; a FacerepError becomes its sentence and exit code 1.
 
+    What the metrics have as `notes`, sentences on what is worth a look, is said as well.
+
     Of the processes that a launcher started, the first alone writes.
     """
     signal.signal(signal.SIGTERM, _terminated)  # training has its own, which saves
@@ -29,6 +31,8 @@ def run(name: str, stage: Callable[[Params], dict[str, Any]]) -> None:
             metrics = stage(load_params())
             if is_main_process():
                 write_json(f"metrics/{name}.json", metrics)
+                for note in metrics.get("notes", ()):
+                    print(f"{name}: {note}", file=sys.stderr)
     except FacerepError as error:
         sys.exit(f"{name}: {error}")
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from facerep.archives.junk import junk_kind
 from facerep.archives.members import what_is
@@ -15,19 +16,26 @@ from facerep.core.files import atomic, disk_full_named
 UNLABELLED = "unlabelled"  # a folder that is packed under this name keeps no levels of its own
 
 
-def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = None) -> dict[str, int]:
+class Packed(NamedTuple):
+    """What of a folder is not in its tar."""
+
+    junk: dict[str, int]  # files that tools had put there, by kind (facerep.archives.junk)
+    empty: list[str]  # folders without anything in them
+
+
+def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = None) -> Packed:
     """Pack a folder of identity folders into one plain tar, atomically; the same files give the same bytes.
 
     Members are sorted, without times and owners. A folder with `train` or `test` inside keeps its own levels
     (`train/<identity>/<image>`), any other, and all that is to be called `unlabelled`, is put under `name` (default: its
-    own; `<folder>/<identity>/<image>`). Returns how many files were left out that tools had put there, by kind
-    (facerep.archives.junk).
+    own; `<folder>/<identity>/<image>`).
 
     Raises FacerepError for a link or device in it, for what may not be read, and when there is no file at all.
     """
     folder = Path(folder)
     junk: Counter[str] = Counter()
-    files = sorted(_files_of(folder, junk), key=lambda file: file.relative_to(folder).parts)
+    empty: list[str] = []
+    files = sorted(_files_of(folder, junk, empty), key=lambda file: file.relative_to(folder).parts)
     if not files:
         left = "".join(f" ({count} {kind} do not count)" for kind, count in sorted(junk.items())[:1])
         raise FacerepError(f"{folder}: holds no files{left}; give a folder of identity folders with photographs.")
@@ -42,11 +50,11 @@ def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = No
                     tar.add_file(prefix + file.relative_to(folder).as_posix(), data)
             except OSError as error:  # a share that has gone, a disk that fails, a file that shrinks
                 raise FacerepError(f"{file}: could not be read ({error.strerror or error}); check it.") from error
-    return dict(sorted(junk.items()))
+    return Packed(dict(sorted(junk.items())), sorted(empty))
 
 
-def _files_of(folder: Path, junk: Counter[str]) -> Iterator[Path]:
-    """The files below a folder, without what tools left, which is counted file by file."""
+def _files_of(folder: Path, junk: Counter[str], empty: list[str]) -> Iterator[Path]:
+    """The files below a folder, without what tools left, which is counted file by file; empty folders are noted."""
     for here, folders, names in os.walk(folder, onerror=_refuse_folder):
         inside = Path(here)
         for name in sorted(folders):
@@ -59,6 +67,8 @@ def _files_of(folder: Path, junk: Counter[str]) -> Iterator[Path]:
             mode = (inside / name).lstat().st_mode
             if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                 raise FacerepError(f"{inside / name}: {what_is(mode)}; put a copy of the file itself in its place.")
+        if not folders and not names and inside != folder:
+            empty.append(inside.relative_to(folder).as_posix())
         yield from (inside / name for name in names)
 
 

@@ -16,7 +16,7 @@ from facerep.crop import depth
 from facerep.crop.boxes import Box, Boxes, key_hash, read_boxes
 from facerep.crop.cut import Photograph
 from facerep.crop.folders import Folders
-from facerep.crop.names import SPLITS, boxes_split, place_of
+from facerep.crop.names import SPLITS, boxes_split, place_in
 
 _PLAIN = (".csv", ".txt")  # lists and boxes that lie beside the archives
 BoxesOfSplits = dict[str, Boxes]
@@ -113,7 +113,7 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
     task = bar.add_task("crop: reading names", total=None)
 
     def wanted(path: Path, name: str) -> bool:
-        place = place_of(name)
+        place = place_in(path.name, name)
         if place is not None:
             keys.append(key_hash(place.key))
             chosen.offer(place.long_key(path.name))
@@ -155,7 +155,7 @@ def photographs(archives: Sequence[Path], first: FirstPass, skip: int = 0) -> It
 
     def wanted(path: Path, name: str) -> bool:
         nonlocal left, key, split
-        place = place_of(name)
+        place = place_in(path.name, name)
         if place is None:
             return False
         split, long = place.split, place.long_key(path.name)

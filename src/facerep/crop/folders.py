@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from facerep.archives.kinds import format_of
 from facerep.core.files import atomic
 from facerep.crop.decode import SUFFIXES
-from facerep.crop.names import Place, place_of
+from facerep.crop.names import Place
 from facerep.faces.shards import UNLABELLED
 
 SHOWN = 50  # rows of a list in the metrics
@@ -89,7 +89,7 @@ class Folders:
         several = {
             name: sorted(PurePosixPath(path).name for path in above)
             for name, above in sorted(self._above.items())
-            if len(set(filter(None, map(_part, above)))) > 1
+            if len({path for path in above if not _is_part(path)}) > 1
         }
         if several:
             where = next(iter(several.values()))
@@ -122,28 +122,22 @@ class Folders:
             elif format_of(kind) is not None:
                 yield f"{_count(count, 'file')} {_named(kind)}: passed over; convert photographs to JPEG or PNG."
 
-    def write(self, path: Path, cropped: Counter[Class], unreadable: list[dict[str, str]]) -> None:
+    def write(self, path: Path, cropped: Counter[Class], unreadable: Counter[Class]) -> None:
         """classes.parquet: of each class and split the photographs found, those that were cropped, and those not readable.
 
         All unlabelled photographs are one row without an identity.
         """
-        bad: Counter[Class] = Counter()
-        for item in unreadable:
-            place = place_of(item["name"])
-            if place is not None:
-                bad[(UNLABELLED, "") if place.split == UNLABELLED else (place.split, place.identity)] += 1
         rows = [
-            {"split": split, "identity": identity, "found": found, "cropped": cropped[split, identity]}
-            | {"unreadable": bad[split, identity]}
-            for (split, identity), found in sorted(self.found.items())
+            {"split": of[0], "identity": of[1], "found": found, "cropped": cropped[of], "unreadable": unreadable[of]}
+            for of, found in sorted(self.found.items())
         ]
         with atomic(path) as part:
             pq.write_table(pa.Table.from_pylist(rows, CLASSES), part, compression="zstd")
 
 
-def _part(path: str) -> str | None:
-    """What of a folder's path tells it from those that hold another part of the same classes; None for such a part."""
-    return None if PurePosixPath(path).name.casefold() in _PARTS else path
+def _is_part(path: str) -> bool:
+    """Whether a folder is called as one part of a set that somebody has split already."""
+    return PurePosixPath(path).name.casefold() in _PARTS
 
 
 def _kind(name: str) -> str:

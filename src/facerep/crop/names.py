@@ -59,6 +59,14 @@ def place_of(name: str) -> Place | None:
     return Place(split, above[-1], stem, tuple(folders), file)
 
 
+def place_in(archive: str, name: str) -> Place | None:
+    """As place_of; in an archive that is itself called `unlabelled.tar`, or likewise, all photographs are unlabelled."""
+    place = place_of(name)
+    if archive.split(".")[0].lower() in _UNLABELLED and (place is None or place.split != UNLABELLED):
+        return place_of(f"{UNLABELLED}/{name}")
+    return place
+
+
 def key_of(name: str) -> str | None:
     """The short key of a photograph's name in an archive; None for what is no photograph."""
     place = place_of(name)

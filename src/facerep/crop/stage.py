@@ -96,19 +96,22 @@ def crop(
         _refuse_useless(settings, tally)
         with atomic_folder(out) as folder:
             cropped.copy_to(folder)
-            first.folders.write(folder / "classes.parquet", _by_class(tally), unreadable_of(cropped.notes))
+            unreadable = Counter(_split_and_identity(item["key"]) for item in unreadable_of(cropped.notes))
+            first.folders.write(folder / "classes.parquet", _by_class(tally.identities), _by_class(unreadable))
         cropped.finish()
-    metrics = _metrics(first, cropped, tally, depth)
-    for note in metrics["notes"]:
-        print(f"crop: {note}", file=sys.stderr)
-    return metrics
+    return _metrics(first, cropped, tally, depth)
 
 
-def _by_class(tally: Tally) -> Counter[tuple[str, str]]:
-    """The faces of each class; all that are unlabelled are one without a name."""
+def _split_and_identity(key: str) -> tuple[str, str]:
+    split, identity, _ = key.split("/")
+    return split, identity
+
+
+def _by_class(identities: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Counts by split and identity, in which all unlabelled photographs are one identity without a name."""
     counts: Counter[tuple[str, str]] = Counter()
-    for (split, identity), faces in tally.identities.items():
-        counts[split, "" if split == UNLABELLED else identity] += faces
+    for (split, identity), count in identities.items():
+        counts[split, "" if split == UNLABELLED else identity] += count
     return counts
 
 
@@ -150,7 +153,7 @@ def _fill_shards(
                 tally.black += result.tone == "black"
                 tally.white += result.tone == "white"
             else:
-                note.unreadable.append({"name": photo.name, "reason": result})
+                note.unreadable.append({"key": photo.key, "name": photo.name, "reason": result})
                 tally.unreadable += 1
                 tally.first_unreadable = tally.first_unreadable or note.unreadable[0]
                 _refuse_unreadable(settings, tally)

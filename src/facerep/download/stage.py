@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from facerep.archives.folder import write_folder_tar
+from facerep.archives.folder import Packed, write_folder_tar
 from facerep.archives.reader import is_archive, what_else
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, repository_root, sha256_of
@@ -43,7 +43,7 @@ class _Brought(NamedTuple):
     file: Path  # in the scratch folder
     bytes: int
     sha256: str
-    passed_over: dict[str, int]  # files of a folder that tools had put there, by kind
+    packed: Packed  # of a folder: what was left out
 
 
 def download(settings: Download, into: str | Path) -> dict[str, Any]:
@@ -59,7 +59,8 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     another folder than `scratch`; a bucket there is for training alone), where DVC deletes nothing: a broken one goes on
     from there, and no archive is fetched twice because a later one failed.
 
-    Returns the metrics: `files`, `bytes`, and `archives`, a list of `{name, bytes, sha256, scheme, passed_over}` in order.
+    Returns the metrics: `files`, `bytes`, and `archives`, a list of `{name, bytes, sha256, scheme, passed_over}` in order
+    (the last of a folder: files that tools had put there, by kind), and `notes`, sentences on what is worth a look.
     Raises FacerepError for a URL that fails, a sha256 that differs, a file that is no archive and no .csv or .txt,
     two files of one name, what may not be read in a folder, and a full disk.
     """
@@ -80,11 +81,19 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
                 "bytes": item.bytes,
                 "sha256": item.sha256,
                 "scheme": item.source.scheme,
-                "passed_over": item.passed_over,
+                "passed_over": item.packed.junk,
             }
             for item in brought
         ],
+        "notes": [note for item in brought for note in _notes(item)],
     }
+
+
+def _notes(item: _Brought) -> Iterator[str]:
+    empty = item.packed.empty
+    if empty:
+        more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+        yield f"{item.source.name}: folders without a file in them: {', '.join(empty[:5])}{more}."
 
 
 def _source(archive: Archive, root: Path) -> Source:
@@ -173,19 +182,19 @@ def _bring(source: Source, scratch: Path) -> Iterator[_Brought]:
             yield _checked(one, file)
         return
     file = _scratch_file(source.url, source.name, scratch)
-    passed_over: dict[str, int] = {}
+    packed = Packed({}, [])
     if source.scheme == "synthetic":
         from facerep.synthetic import archive  # it draws: needs more than a download does
 
         archive.write_archive(file, **archive.parse_url(source.url))
     elif source.path is not None and source.path.is_dir():
-        passed_over = write_folder_tar(source.path, file, re.sub(r"\.tar(\.\w+)?$", "", source.name))
+        packed = write_folder_tar(source.path, file, re.sub(r"\.tar(\.\w+)?$", "", source.name))
     else:
         file = file.with_name(file.name + ".part")
         if not _is_there(source, file):
             with _bar(source.name) as tick, _failure_named(source):
                 transfer.fetch(str(source.path or source.url), file, tick)
-    yield _checked(source, file, passed_over)
+    yield _checked(source, file, packed)
 
 
 def _drive_files(source: Source) -> list[tuple[Source, str]]:
@@ -216,7 +225,7 @@ def _is_there(source: Source, file: Path) -> bool:
     return source.sha256 is not None and transfer.is_whole(file) and sha256_of(file) == source.sha256
 
 
-def _checked(source: Source, file: Path, passed_over: dict[str, int] | None = None) -> _Brought:
+def _checked(source: Source, file: Path, packed: Packed | None = None) -> _Brought:
     """Measure the file. Raises FacerepError and throws it away when it is not what it should be."""
     digest = sha256_of(file)
     found_in = f" ({source.path})" if source.path else ""
@@ -232,7 +241,7 @@ def _checked(source: Source, file: Path, passed_over: dict[str, int] | None = No
     if why:
         shutil.rmtree(file.parent)
         raise FacerepError(f"{source.name} from {source.url}{found_in}: {why}.")
-    return _Brought(source, file, file.stat().st_size, digest, passed_over or {})
+    return _Brought(source, file, file.stat().st_size, digest, packed or Packed({}, []))
 
 
 def _place(brought: list[_Brought], into: Path) -> None:

@@ -20,6 +20,7 @@ from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
 from facerep.faces.roles import ROLES, stable_order
 from facerep.faces.shards import UNLABELLED, read_index
+from facerep.select.classes import SHOWN, class_table, notes_of, read_classes, refuse_one_folder
 from facerep.select.rules import RULES, find_victims, write_victims
 
 SIDES = ("pretrain", "labelled", "under_min_labelled", "identity_in_both_splits")
@@ -43,6 +44,8 @@ def select(
     Raises FacerepError when there is no labelled task to split or an identity has fewer labels than asked for.
     """
     table = read_index(index)
+    found = read_classes(index.with_name("classes.parquet"))
+    refuse_one_folder(found, settings)
     keys = np.array(table["key"].to_pylist(), dtype=object)
     identity, names = _codes(table["identity"])
     in_test, unlabelled = (pc.equal(table["split"], name).to_numpy() for name in ("test", UNLABELLED))
@@ -60,18 +63,26 @@ def select(
         dropped[SIDES[reason]] += int((keep & (side == reason)).sum())
 
     chosen: dict[str, list[int]] = {role: [] for role in ROLES}
+    over: list[int] = []
     for rows in _by_identity(order[keep[order]], identity, side == PRETRAIN):
-        dropped["over_per_identity"] += max(0, len(rows) - settings.per_identity)
+        over += rows[settings.per_identity :]
         chosen["pretrain"] += rows[: settings.per_identity]
     for rows in _by_identity(order[keep[order]], identity, side == LABELLED):
-        dropped["over_per_identity"] += max(0, len(rows) - settings.per_identity)
+        over += rows[settings.per_identity :]
         _split_labelled(settings, names[identity[rows[0]]], rows[: settings.per_identity], chosen)
 
     label_of = {name: n for n, name in enumerate(sorted(names[code] for code in np.flatnonzero(labelled)))}
     if dropped_out is not None:
         write_victims(table, victims, dropped_out)
     _write(table, chosen, np.array([label_of.get(name, -1) for name in names], np.int32)[identity], out)
-    return _counts(len(keys), chosen, identity, label_of, dropped)
+    dropped["over_per_identity"] = len(over)
+    where = {victim.rule: victim.rows for victim in victims} | {"over_per_identity": np.array(over, np.int64)}
+    where |= {SIDES[n]: np.flatnonzero(keep & (side == n)) for n in (UNDER_MIN_LABELLED, IN_BOTH_SPLITS)}
+    by_rule = {rule: Counter(names[code] for code in identity[rows]) for rule, rows in where.items()}
+    roles = {role: Counter(names[code] for code in identity[chosen[role]]) for role in ROLES[1:]}
+    classes = class_table(found, settings, set(label_of), roles, by_rule)
+    counts = _counts(len(keys), chosen, identity, label_of, dropped)
+    return counts | {"classes": classes[:SHOWN], "notes": notes_of(classes, settings)}
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
@@ -105,8 +116,8 @@ def _labelled_identities(
     """Of each identity whether it belongs to the labelled task."""
     if settings.roles == "by_folder" and not unlabelled.any():
         raise FacerepError(
-            "select.roles = 'by_folder': there is nothing to pretrain on, since no photograph lay in a folder called "
-            "unlabelled; in download.archives add name: unlabelled.tar to the folder without labels."
+            "select.roles = 'by_folder': there is nothing to pretrain on, since no photograph lay in a folder or archive "
+            "called unlabelled; in download.archives put name: unlabelled.tar beside the url of those without labels."
         )
     if settings.roles == "by_split" and not in_test.any():
         raise FacerepError(
@@ -120,7 +131,8 @@ def _labelled_identities(
         raise FacerepError(
             f"select.min_labelled = {settings.min_labelled}: the labelled set is too small to split, since two identities "
             f"with so many photographs are needed and there are {labelled.sum()} (the largest has "
-            f"{counts.max(initial=0)}); lower it."
+            f"{counts.max(initial=0)} after copies were dropped); lower it, or look into metrics/crop.json for what was "
+            "not understood."
         )
     return labelled
 
