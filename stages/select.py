@@ -5,19 +5,21 @@ from typing import Any
 
 from facerep.params import Params
 from facerep.resume.unfinished import discard_finished
+from facerep.select.samples import draw_classes
 from facerep.select.sheets import draw_sheets
 from facerep.select.stage import select
 from stages import run
 
-FACES, DROPPED = Path("data/faces"), Path("data/dropped.parquet")
+FACES, SELECTION, DROPPED = Path("data/faces"), Path("data/selection.parquet"), Path("data/dropped.parquet")
 
 
 def stage(params: Params) -> dict[str, Any]:
-    """Choose, and show what the rules dropped."""
+    """Choose, and show the classes and what the rules dropped."""
     discard_finished("crop")  # DVC has the faces by now
     index = FACES / "index.parquet"
-    metrics = select(params.select, params.seed, index, Path("data/selection.parquet"), DROPPED)
+    metrics = select(params.select, params.seed, index, SELECTION, DROPPED, FACES / "classes.parquet")
     draw_sheets(DROPPED, FACES, Path("metrics/select"))
+    draw_classes(SELECTION, FACES, Path("metrics/select/classes.png"))
     return metrics
 
 

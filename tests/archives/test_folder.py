@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from facerep.archives.folder import write_folder_tar
+from facerep.archives.folder import UNLABELLED, write_folder_tar
 from facerep.archives.reader import read_members
 from facerep.core.errors import FacerepError
+from facerep.faces import shards
+from tests.support.nobody import open_folder, said_as_nobody
 
 
 def faces(folder: Path, *names: str) -> Path:
@@ -37,8 +39,12 @@ def test_a_folder_goes_under_the_name_that_it_is_given(tmp_path: Path) -> None:
     write_folder_tar(faces(tmp_path / "unlabelled", "b.jpg", "deep/a.jpg"), tmp_path / "y.tar")
     assert (tmp_path / "x.tar").read_bytes() == (tmp_path / "y.tar").read_bytes(), "as if it were called so"
     split = faces(tmp_path / "vgg", "test/b/1.jpg", "train/a/1.jpg")
-    write_folder_tar(split, tmp_path / "z.tar", "unlabelled")
-    assert [m.name for m in read_members(tmp_path / "z.tar")] == ["test/b/1.jpg", "train/a/1.jpg"]
+    write_folder_tar(split, tmp_path / "z.tar", UNLABELLED)
+    assert [m.name for m in read_members(tmp_path / "z.tar")] == [
+        "unlabelled/test/b/1.jpg",
+        "unlabelled/train/a/1.jpg",
+    ], "what is called unlabelled is, whatever it holds"
+    assert UNLABELLED == shards.UNLABELLED
 
 
 def test_a_folder_with_splits_keeps_its_levels_and_bytes(tmp_path: Path) -> None:
@@ -66,3 +72,35 @@ def test_a_folder_with_links_or_pipes_or_nothing_is_refused_and_leaves_no_tar(tm
         with pytest.raises(FacerepError, match=sentence):
             write_folder_tar(folder, tmp_path / "x.tar")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["e", "l", "p"]
+
+
+def test_what_tools_leave_is_not_packed_nor_looked_into_but_counted(tmp_path: Path) -> None:
+    names = ["ant/1.jpg", "ant/.ipynb_checkpoints/1.jpg", "ant/.ipynb_checkpoints/2.jpg", "@eaDir/a/b.jpg", "Thumbs.db"]
+    folder = faces(tmp_path / "labelled", *names)
+    (folder / "@eaDir/link").symlink_to("elsewhere")  # which is refused anywhere else
+    packed = write_folder_tar(folder, tmp_path / "x.tar")
+    assert [m.name for m in read_members(tmp_path / "x.tar")] == ["labelled/ant/1.jpg"]
+    assert packed.junk == {
+        "files of Windows": 1,
+        "hidden files and folders": 2,
+        "thumbnails and recycle bins of a NAS": 2,
+    }
+
+
+def test_folders_without_a_file_are_named(tmp_path: Path) -> None:
+    folder = faces(tmp_path / "labelled", "ant/1.jpg", "cat/.DS_Store")
+    for name in ("bee", "dog/deep"):
+        (folder / name).mkdir(parents=True)
+    assert write_folder_tar(folder, tmp_path / "x.tar").empty == ["bee", "cat", "dog/deep"]
+
+
+@pytest.mark.parametrize("closed", ["ant", "ant/1.jpg"])
+def test_what_may_not_be_read_is_named_and_leaves_no_tar(closed: str) -> None:
+    with open_folder() as here:
+        folder = faces(here / "labelled", "ant/1.jpg", "bee/1.jpg", "lost+found/x")
+        for path in (folder / closed, folder / "lost+found"):  # the latter is none of ours
+            path.chmod(0)
+        said = said_as_nobody(lambda: write_folder_tar(folder, here / "x.tar"))
+        (folder / "ant").chmod(0o755)
+        assert said.startswith(f"FacerepError: {folder / closed}: this user may not read it")
+        assert sorted(path.name for path in here.iterdir()) == ["labelled"]

@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from facerep.archives.junk import junk_kind
 from facerep.archives.members import Member
 from facerep.archives.reader import is_archive, read_members
 from facerep.core.errors import FacerepError
+from tests.support.nobody import open_folder, said_as_nobody
 
 KINDS = ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"]
 PART = st.text(
@@ -64,8 +67,7 @@ def refusal(path: Path, **options: Any) -> str:
 @FEW
 @given(members=MEMBERS, kind=st.sampled_from(KINDS))
 def test_what_was_written_is_read_back_in_order(tmp_path: Path, members: list[tuple[str, bytes]], kind: Any) -> None:
-    members = [m for m in members if not any(p in (".", "..", "__MACOSX") for p in m[0].split("/"))]
-    members = [m for m in members if not m[0].split("/")[-1].startswith("._") and not m[0].endswith(".DS_Store")]
+    members = [m for m in members if junk_kind(m[0].split("/")) is None]  # "." and ".." are hidden, too
     path = write(tmp_path / "any-name-will-do", kind, members)
     assert is_archive(path)
     assert list(read_members(path)) == members
@@ -109,13 +111,102 @@ def test_a_name_in_latin_1_stays_readable_and_distinct(tmp_path: Path) -> None:
     assert [member.name for member in read_members(tmp_path / "x.tar")] == ["Jos\\xe9/1.jpg"]
 
 
-@pytest.mark.parametrize(
-    "name", ["../x.jpg", "a/../../x.jpg", "/etc/x.jpg", "..\\x.jpg", "C:\\x.jpg", "C:x.jpg", "a\\b.jpg"]
-)
+@pytest.mark.parametrize("name", ["../x.jpg", "a/../../x.jpg", "/etc/x.jpg", "..\\x.jpg", "C:\\x.jpg", "C:x.jpg"])
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
 def test_names_that_lead_out_are_refused(tmp_path: Path, kind: Any, name: str) -> None:
     path = write(tmp_path / "x", kind, [("a/ok.jpg", b""), (name, b"x")])
     assert f"member {name!r} has a name that leads out" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_backslash_that_may_be_part_of_a_name_is_refused(tmp_path: Path, kind: Any) -> None:
+    """On Unix it is a letter like any other, and Python's zipfile says that it is on Unix."""
+    path = write(tmp_path / "x", kind, [("a/ok.jpg", b""), ("a\\b.jpg", b"x")])
+    assert "member 'a\\\\b.jpg' has a backslash in its name" in refusal(path)
+
+
+def write_windows_zip(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    """As .NET wrote zips before 4.6.1: made by system 0, with backslashes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members:
+            info = zipfile.ZipInfo("x")
+            info.filename = info.orig_filename = name
+            info.create_system = 0
+            archive.writestr(info, data)
+    return path
+
+
+def test_in_a_zip_of_windows_a_backslash_parts_folders(tmp_path: Path) -> None:
+    members = [("labelled\\ant\\", b""), ("labelled\\ant\\1.jpg", b"1"), ("labelled/bee/2.jpg", b"2")]
+    path = write_windows_zip(tmp_path / "x.zip", members)
+    assert list(read_members(path)) == [("labelled/ant/1.jpg", b"1"), ("labelled/bee/2.jpg", b"2")]
+    path = write_windows_zip(tmp_path / "y.zip", [("a\\..\\..\\x.jpg", b"")])
+    assert "leads out" in refusal(path)
+
+
+LEFTOVERS = {
+    "hidden files and folders": [
+        ".ipynb_checkpoints/1-checkpoint.jpg",
+        "ant/.DS_Store",
+        "ant/._1.jpg",
+        ".@__thumb/1.jpg",
+    ],
+    "thumbnails and recycle bins of a NAS": [
+        "ant/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg",
+        "#recycle/ant/1.jpg",
+        "@Recycle/a.jpg",
+    ],
+    "files of Windows": ["ant/Thumbs.db", "desktop.ini", "$RECYCLE.BIN/1.jpg", "System Volume Information/x"],
+    "files of macOS": ["__MACOSX/ant/1.jpg"],
+    "thumbnails of a camera": ["M4ROOT/THMBNL/C0001T01.JPG"],
+    "files of Python": ["__pycache__/x.pyc"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_tools_leave_is_passed_over_and_counted_by_kind(tmp_path: Path, kind: Any) -> None:
+    left = [(name, b"") for names in LEFTOVERS.values() for name in names]
+    kept = [("ant/1.jpg", b"1"), ("a.b/lost and found/2.jpg", b"2"), ("thumbs/3.jpg", b"3")]
+    junk: Counter[str] = Counter()
+    assert list(read_members(write(tmp_path / "x", kind, [*left, *kept]), junk=junk)) == kept
+    assert junk == {kind: len(names) for kind, names in LEFTOVERS.items()}
+
+
+ELSE = {
+    "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(100), "a 7z archive; unpack it"),
+    "rar": (b"Rar!\x1a\x07\x01\0" + bytes(100), "a RAR archive; unpack it"),
+    "z01": (b"PK\x07\x08PK\x03\x04" + bytes(100), "one part of a split archive (x.z01); join the parts"),
+    "tar.zst": (b"\x28\xb5\x2f\xfd" + bytes(100), "compressed by Zstandard; unpack it"),
+    "zip": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "run `git lfs pull`"),
+    "tar": (b"<!DOCTYPE html><html>", "a web page; open the URL in a browser"),
+    "tar.gz": (b"", "an empty file; copy it again"),
+}
+
+
+@pytest.mark.parametrize("suffix", ELSE)
+def test_what_is_something_else_is_named_with_what_to_do(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes(ELSE[suffix][0])
+    assert not is_archive(path)
+    assert ELSE[suffix][1] in refusal(path)
+
+
+def test_a_part_of_a_split_zip_is_named(tmp_path: Path) -> None:
+    """Cut in two by bytes (7-Zip, `split`): the first part begins as a zip does, the last ends as one."""
+    whole = write(tmp_path / "x.zip", "zip", [("a/1.jpg", bytes(range(256)) * 40)]).read_bytes()
+    for name, part in (("faces.zip.001", whole[:300]), ("faces.zip", whole[300:])):
+        (tmp_path / name).write_bytes(part)
+        assert not is_archive(tmp_path / name)
+        assert "split" in refusal(tmp_path / name) and "join the parts" in refusal(tmp_path / name)
+
+
+def test_an_archive_that_may_not_be_read_is_named() -> None:
+    with open_folder() as here:
+        path = write(here / "x", "tar", [("a/1.jpg", b"")])
+        path.chmod(0)
+        assert said_as_nobody(lambda: list(read_members(path))).startswith(
+            f"FacerepError: {path}: this user may not read it"
+        )
 
 
 @pytest.mark.parametrize(

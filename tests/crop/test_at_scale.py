@@ -84,7 +84,20 @@ def test_what_is_no_photograph_is_counted(tmp_path: Path) -> None:
         "lfw/scan.000002": b"",
     }
     metrics = crop(settings(method="center"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
-    assert metrics["passed_over"] == {".heic": 2, ".png": 1, "no suffix": 1, "other suffixes": 2}
+    rows = [(row["kind"], row["folder"], row["files"]) for row in metrics["passed_over"]]
+    assert rows == [
+        ("other suffixes", "lfw", 2),
+        (".heic", "lfw/A", 1),
+        (".heic", "lfw/B", 1),
+        (".png", ".", 1),
+        ("no suffix", ".", 1),
+    ]
+    assert metrics["notes"] == [
+        "Beside the classes, 1 folder gave no photograph: lfw/B (1 in .heic (HEIC)). By their suffix JPEG, PNG, WebP, TIFF, "
+        "BMP, GIF and PPM are read; convert or rename the others.",
+        "1 file in .heic (HEIC): passed over; convert photographs to JPEG or PNG.",
+        "1 photograph in .png in no class folder: passed over.",
+    ]
 
 
 CUT = """

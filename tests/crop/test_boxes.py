@@ -26,7 +26,7 @@ def test_vggface2_rows() -> None:
         '"n1/0001",1,2,3,4,5',
         '"n1/0001",1,2,x,4',
         '"n1/0001",1,2,3.5,4',
-        "0001,1,2,3,4",
+        '"",1,2,3,4',
         "oops",
         f'"n1/0001",1,2,3,{2**31}',
     ],
@@ -111,3 +111,17 @@ def test_cutting_repeats_the_edge(width, height, box, extend) -> None:
         for x in range(side):
             slow[y, x] = pixels[min(max(top + y, 0), height - 1), min(max(left + x, 0), width - 1)]
     np.testing.assert_array_equal(cut_square(pixels, square), slow)
+
+
+def test_a_photograph_finds_the_box_that_says_most_of_its_name() -> None:
+    table = Boxes()
+    boxes = {"2024/1": (1, 1, 1, 1), "b/2024/1": (2, 2, 2, 2), "ant/1.png": (3, 3, 3, 3), "1": (4, 4, 4, 4)}
+    csv = "NAME_ID,X,Y,W,H\n" + "".join(f'"{name}",{",".join(map(str, box))}\n' for name, box in boxes.items())
+    table.update(read_boxes("loose_bb.csv", csv.replace("b/2024", r".\b\2024").encode()))
+    assert table.unused == 4
+    assert table.of("pool/a/2024/1.jpg") == (1, 1, 1, 1)
+    assert table.of("pool/b/2024/1.jpg") == (2, 2, 2, 2)
+    assert table.of("ant/1.png") == (3, 3, 3, 3)
+    assert table.of("ant/1.jpg") is None, "the suffix was named"
+    assert table.of("c/1.jpg") is None, "a stem alone names no photograph"
+    assert table.unused == 1

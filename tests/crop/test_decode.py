@@ -127,7 +127,15 @@ def test_the_limit_is_the_users_not_pillows(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not an image"),
+        (b"", "an empty file: copy it again"),
+        (bytes(5000), "nothing but zeros: copy it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer .*git lfs pull"),
+        (encoded(Image.new("RGB", (64, 64), "red"), "AVIF"), "an AVIF image: convert it to JPEG or PNG"),
+        (b"\0\0\0\x18ftypheic" + bytes(90), "a HEIC image: convert it"),
+        (b"\0\0\0\x18ftypmp42" + bytes(90), "a video: take photographs out"),
+        (bytes(128) + b"DICM" + bytes(90), "a DICOM file: convert it to PNG"),
+        (b"<html><body>404</body></html>", "a web page: open the URL"),
+        (b"%PDF-1.7\n", "a PDF: take the images out"),
         (b"no image at all", "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),  # would run Ghostscript
         (encoded(Image.fromarray(PIXELS).resize((200, 200)), "JPEG")[:2000], "truncated"),

@@ -8,12 +8,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from scipy.signal import convolve2d
 
 from facerep.core.errors import FacerepError
-from facerep.crop.catalogue import boxes_split, key_of
+from facerep.crop.names import boxes_split, key_of
 from facerep.crop.phash import perceptual_hash
 from facerep.crop.stage import crop
 from facerep.faces.shards import ShardReader, read_index
@@ -135,15 +136,29 @@ def test_broken_photographs_are_listed_and_the_rest_is_cut(tmp_path: Path) -> No
     members["loose_bb_test.csv"] += b'"n1/z",10,10,50,50\n'
     metrics = crop(settings(max_unreadable=0.9), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
     assert metrics["photographs"] == 7
-    assert metrics["faces"] == 2
-    assert metrics["found"] == {"box": 1, "detector": 0, "center": 1}
-    assert metrics["unreadable"]["count"] == 5
+    assert metrics["faces"] == 3
+    assert metrics["found"] == {"box": 1, "detector": 0, "center": 2}
+    assert metrics["unreadable"]["count"] == 4
     reasons = {item["name"]: item["reason"] for item in metrics["unreadable"]["names"]}
-    assert list(reasons) == [f"test/n1/{n}" for n in ("a_b.png", "bomb.png", "cut.png", "empty.jpg", "thin.png")]
-    assert reasons["test/n1/a_b.png"] == "a second photograph with the key test/n1/a_b"
+    assert list(reasons) == [f"test/n1/{n}" for n in ("bomb.png", "cut.png", "empty.jpg", "thin.png")]
+    assert reasons["test/n1/empty.jpg"] == "an empty file: copy it again"
     assert "max_megapixels" in reasons["test/n1/bomb.png"]
     assert reasons["test/n1/thin.png"] == "a face of 9000×9000 pixels in a photograph of 9000×4"
-    assert list(rows(tmp_path / "out")) == ["test/n1/a_b", "test/n1/z"]
+    assert list(rows(tmp_path / "out")) == ["test/n1/a·tar∕a·b·png", "test/n1/a·tar∕a_b·png", "test/n1/z"]
+    classes = pq.read_table(tmp_path / "out" / "classes.parquet").to_pylist()
+    assert classes == [{"split": "test", "identity": "n1", "found": 7, "cropped": 3, "unreadable": 4}]
+
+
+def test_a_member_that_was_appended_again_is_told(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for seed in (1, 2):
+            info, data = tarfile.TarInfo("all/n1/a.png"), encoded(picture(seed))
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    metrics = crop(settings(method="center", max_unreadable=0.5), [tmp_path / "a.tar"], tmp_path / "out", workers=1)
+    assert [item["reason"] for item in metrics["unreadable"]["names"]] == [
+        "a second photograph with the key all/n1/a·tar∕all∕a·png"
+    ]
 
 
 def test_what_an_archive_cannot_give_is_listed_and_the_rest_is_cut(tmp_path: Path) -> None:
@@ -161,12 +176,15 @@ def test_what_an_archive_cannot_give_is_listed_and_the_rest_is_cut(tmp_path: Pat
             tar.addfile(info, io.BytesIO(data))
     metrics = crop(settings(method="center", max_unreadable=0.5), [tmp_path / "a.tar"], tmp_path / "out", workers=1)
     assert list(rows(tmp_path / "out")) == ["test/n1/a", "test/n1/d"]
-    assert (metrics["photographs"], metrics["faces"], metrics["passed_over"]) == (4, 2, {"no suffix": 1})
+    assert (metrics["photographs"], metrics["faces"], metrics["passed_over"]) == (
+        *(4, 2),
+        [{"kind": "no suffix", "folder": "etc", "files": 1}],
+    )
     assert metrics["unreadable"] == {
         "count": 2,
         "names": [
-            {"name": "test/n1/b.png", "reason": "is a link"},
-            {"name": "test/n1/c.png", "reason": "has a name that leads out of the archive"},
+            {"key": "test/n1/b", "name": "test/n1/b.png", "reason": "is a link"},
+            {"key": "test/n1/c", "name": "test/n1/c.png", "reason": "has a name that leads out of the archive"},
         ],
     }
 
@@ -266,3 +284,54 @@ def test_the_vggface2_sample_and_its_genuine_boxes(tmp_path: Path) -> None:
     plain = photo.resize((112, 112), Image.Resampling.BICUBIC, box=(58, 52, 295, 289))
     stored = face(tmp_path / "out", rows(tmp_path / "out")["test/n000106/0003_01"])
     assert np.abs(stored - np.asarray(plain)).mean() < 2
+
+
+def test_boxes_with_other_names_are_used_and_the_rest_is_told(tmp_path: Path) -> None:
+    members = {f"labelled/ant/{n}.png": encoded(picture(n)) for n in range(4)}
+    members |= {f"unlabelled/{n}.png": encoded(picture(10 + n)) for n in range(2)}
+    names = ["ant/0", "ant/1.png", r"labelled\ant\2", "unlabelled/0.png", "nobody/7", "1"]
+    csv = "NAME_ID,X,Y,W,H\n" + "".join(f'"{name}",20,30,40,60\n' for name in names)
+    source = archive(tmp_path / "a.tar", members | {"loose_bb.csv": csv.encode()})
+    metrics = crop(settings(method="box"), [source], tmp_path / "out", workers=1)
+    assert metrics["found"] == {"box": 4, "detector": 0, "center": 2}
+    assert metrics["boxes_unused"] == 2
+    (note,) = (note for note in metrics["notes"] if "boxes" in note)
+    assert note.startswith("2 of 6 boxes fit no photograph") and "such as ant/0." in note
+    assert crop(settings(method="box"), [source], tmp_path / "again", workers=1) == metrics, "from what was cut before"
+
+
+def deep(seed: int, bits: int, mode: str = "uint16") -> Image.Image:
+    grey = np.asarray(picture(seed).convert("L")).astype(np.int64)
+    return Image.fromarray((grey * 2**bits // 256).astype(mode))
+
+
+def brightest(out: Path, identity: str) -> int:
+    return max(int(face(out, row).max()) for key, row in rows(out).items() if f"/{identity}/" in key)
+
+
+@pytest.mark.parametrize(
+    ("bits", "mode", "kind"),
+    [(12, "uint16", "PNG"), (16, "uint16", "PNG"), (8, "int32", "TIFF"), (8, "float32", "TIFF")],
+)
+def test_deep_pictures_are_scaled_by_one_rule_for_the_set(tmp_path: Path, bits: int, mode: str, kind: str) -> None:
+    """Of 12 bits in 16 white is 4,095, and a picture half as bright as the others stays so."""
+    suffix = kind.lower()
+    members = {f"all/deep/{n}.{suffix}": encoded(deep(n, bits, mode), kind) for n in range(6)}
+    members |= {f"all/dim/{n}.{suffix}": encoded(deep(n, bits - 1, mode), kind) for n in range(6)}
+    members |= {f"all/plain/{n}.png": encoded(picture(n)) for n in range(6)}
+    metrics = crop(settings(method="center"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
+    assert metrics["depth"] == f"0 is black and {2**bits - 1:g} is white"
+    assert any(str(metrics["depth"]) in note for note in metrics["notes"])
+    out, plain = tmp_path / "out", brightest(tmp_path / "out", "plain")
+    assert brightest(out, "deep") > 200 and plain > 200
+    assert brightest(out, "dim") == pytest.approx(brightest(out, "deep") / 2, abs=3)
+    assert (metrics["nearly_black"], metrics["nearly_white"]) == (0, 0)
+
+
+def test_a_set_of_dark_pictures_is_worth_a_sentence(tmp_path: Path) -> None:
+    """As 12 bits in 16 of a colour image are, of which Pillow keeps the upper 8."""
+    dark = {f"all/ill/{n}.png": encoded(picture(n).point([v // 16 for v in range(256)] * 3)) for n in range(5)}
+    members = dark | {f"all/well/{n}.png": encoded(picture(n)) for n in range(5)}
+    metrics = crop(settings(method="center"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
+    assert (metrics["nearly_black"], metrics["depth"]) == (5, None)
+    assert any(note.startswith("5 of 10 faces are nearly black") for note in metrics["notes"])

@@ -29,9 +29,16 @@ def test_metrics_and_files_in_order_and_nothing_else(serve: Any) -> None:
         "files": 3,
         "bytes": len(one.content + two.content + table.content),
         "archives": [
-            {"name": name, "bytes": len(web.content), "sha256": sha256(web.content), "scheme": "http"}
+            {
+                "name": name,
+                "bytes": len(web.content),
+                "sha256": sha256(web.content),
+                "scheme": "http",
+                "passed_over": {},
+            }
             for name, web in (("b.tar", two), ("a.tar", one), ("boxes.csv", table))
         ],
+        "notes": [],
     }
     assert scratch() == []
 
@@ -109,7 +116,7 @@ def test_the_mirror_comes_before_any_network(relative: bool, tmp_path: Path, mon
     metrics = get("https://facerep.invalid/sets/lfw.tgz", sha256=sha256(content))
     assert raw() == {"lfw.tgz": content}
     assert metrics["archives"] == [
-        {"name": "lfw.tgz", "bytes": len(content), "sha256": sha256(content), "scheme": "https"}
+        {"name": "lfw.tgz", "bytes": len(content), "sha256": sha256(content), "scheme": "https", "passed_over": {}}
     ]
     assert (tmp_path / "mirror" / "lfw.tgz").read_bytes() == content
     assert not Path("data/raw/lfw.tgz").samefile(tmp_path / "mirror" / "lfw.tgz")

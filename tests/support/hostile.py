@@ -21,9 +21,9 @@ from PIL import Image
 
 from facerep.archives.reader import read_members
 from facerep.core.errors import FacerepError
-from facerep.crop.catalogue import key_of
 from facerep.crop.cut import Photograph, cut_face
 from facerep.crop.decode import UnreadableError
+from facerep.crop.names import key_of
 from tests.support.pictures import settings
 
 MEMORY = 512 * 2**20  # bytes that may be added to what the process has before the first archive

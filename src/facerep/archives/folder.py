@@ -48,6 +48,8 @@ def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = No
             try:
                 with disk_full_named(path), file.open("rb") as data:
                     tar.add_file(prefix + file.relative_to(folder).as_posix(), data)
+            except PermissionError:  # access control lists, a share that knows no root
+                _refuse_closed(folder, [file])
             except OSError as error:  # a share that has gone, a disk that fails, a file that shrinks
                 raise FacerepError(f"{file}: could not be read ({error.strerror or error}); check it.") from error
     return Packed(dict(sorted(junk.items())), sorted(empty))

@@ -38,7 +38,7 @@ _MAGIC = (
     (rb"\x28\xb5\x2f\xfd", Kind("compressed by Zstandard", _UNPACK)),
     (rb"\x04\x22\x4d\x18", Kind("compressed by LZ4", _UNPACK)),
     (rb"PK\x07\x08|PK00PK", Kind("one part of a split zip", _JOIN)),
-    (rb"\x1f\x8b|BZh|\xfd7zXZ\0", Kind("compressed, but no tar is in it", _UNPACK)),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ\0", Kind("compressed, and no tar or damaged", f"copy it again, or {_UNPACK}")),
     (rb"\s*<(?:!doctype html|html|head|\?xml)", HTML),
 )
 _HEAD = 256  # bytes that are enough for all of them

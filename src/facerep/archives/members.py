@@ -36,10 +36,11 @@ class Gate(NamedTuple):
 
     def lets_in(self, name: str, raw: str, size: int, problem: str | None) -> bool:
         """Whether the member is to be read."""
-        unsafe = raw.startswith("/") or "\0" in raw or re.match("[A-Za-z]:", raw) or ".." in raw.split("/")
-        problem = "has a name that leads out of the archive" if unsafe else problem
-        if "\\" in raw:
-            problem = problem or "has a backslash in its name, which is a folder on one system and none on another"
+        parts = raw.replace("\\", "/").split("/")
+        if not parts[0] or "\0" in raw or re.match("[A-Za-z]:", raw) or ".." in parts:
+            problem = "has a name that leads out of the archive"
+        elif "\\" in raw:
+            problem = problem or "has a backslash in its name, which parts folders on one system and not on another"
         if problem and self.refused is None:
             self.refuse(raw, problem)
         if not self.wanted(name):

@@ -83,10 +83,12 @@ def what_else(path: str | Path, name: str | None = None) -> str:
         head = file.read(512)
     known = kind_of(head, name or path.name)
     if known is not None:
-        return f"is {known.what} and no archive that is read here (tar, tar.gz, tar.bz2, tar.xz, zip); {known.do}"
+        return f"not an archive that is read here (tar, tar.gz, tar.bz2, tar.xz, zip) but {known.what}; {known.do}"
     if zipfile.is_zipfile(path):  # its directory is there, its beginning is not
-        return "is the last part of a split zip, or damaged at its start; join the parts (`zip -s 0 x.zip --out whole.zip`)"
-    return "is not an archive, or damaged at its start; give a tar, tar.gz, tar.bz2, tar.xz or zip"
+        return (
+            "the last part of a split zip, or damaged at its start; join the parts (`zip -s 0 x.zip --out whole.zip`)"
+        )
+    return "not an archive, or damaged at its start; give a tar, tar.gz, tar.bz2, tar.xz or zip"
 
 
 def _kind(path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """What the archives hold: photographs under identity folders, and VGGFace2's boxes."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from heapq import heappush, heappushpop
 from pathlib import Path
@@ -35,16 +35,17 @@ class FirstPass(NamedTuple):
     boxes: BoxesOfSplits
     photographs: int  # in identity folders
     chosen: "Candidates"
-    shared: frozenset[int]  # hashes of the keys that several photographs have
+    shared: Mapping[int, int]  # hashes of the keys that several photographs have, and how many
     folders: Folders
     deep: dict[Path, set[str]]  # a sample of the files that may have more than 8 bits
 
 
 class Candidates:
-    """Which photographs of each identity are worth decoding: those with the smallest hashes of their long keys.
+    """Which photographs of each identity are worth decoding: those with the smallest hashes of their keys.
 
     Of an identity no more than the `limit` smallest hashes are kept, 8 bytes each, never a name: 3.3 million names would
-    fill the memory. The choice depends on no order and no seed, so that all seeds share one set of faces.
+    fill the memory. The choice depends on no order and no seed, so that all seeds share one set of faces. Several
+    photographs of one key are chosen, or not, together.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -61,15 +62,22 @@ class Candidates:
         if self.limit is None:
             self._count += 1
             return
-        heap = self._largest_first.setdefault(_identity_of(key), [])
+        heap, negated = self._largest_first.setdefault(_identity_of(key), []), -key_hash(key)
+        if negated in heap:
+            return
         if len(heap) < self.limit:
-            heappush(heap, -key_hash(key))
+            heappush(heap, negated)
             self._count += 1
         else:
-            heappushpop(heap, -key_hash(key))
+            heappushpop(heap, negated)
 
-    def close(self) -> None:
-        """All have been offered: of each identity the largest hash is enough from now on."""
+    def close(self, several: Mapping[int, int] | None = None) -> None:
+        """All have been offered: of each identity the largest hash is enough from now on.
+
+        `several` has the number of photographs of each hash that more than one has.
+        """
+        if several:
+            self._count += sum(several.get(-h, 1) - 1 for heap in self._largest_first.values() for h in heap)
         self._largest = {identity: -heap[0] for identity, heap in self._largest_first.items()}
         self._largest_first.clear()
 
@@ -116,7 +124,7 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
         place = place_in(path.name, name)
         if place is not None:
             keys.append(key_hash(place.key))
-            chosen.offer(place.long_key(path.name))
+            chosen.offer(place.key)
             folders.add(place, name)
             sample.offer(path, name)
             if len(keys) % 1000 == 0:
@@ -133,14 +141,15 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
         elif (split := boxes_split(path.name)) is not None:
             boxes.setdefault(split, Boxes()).update(read_boxes(str(path), path.read_bytes()))
     bar.remove_task(task)
-    chosen.close()
-    return FirstPass(boxes, len(keys), chosen, _several(keys), folders, sample.by_archive())
+    shared = _several(keys)
+    chosen.close(shared)
+    return FirstPass(boxes, len(keys), chosen, shared, folders, sample.by_archive())
 
 
-def _several(hashes: "array[int]") -> frozenset[int]:
-    """Those that are there more than once."""
-    ordered = np.sort(np.frombuffer(hashes, np.uint64)) if len(hashes) else np.empty(0, np.uint64)
-    return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+def _several(hashes: "array[int]") -> dict[int, int]:
+    """Those that are there more than once, and how often."""
+    found, counts = np.unique(np.array(hashes, np.uint64), return_counts=True)
+    return dict(zip(found[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
 
 
 def photographs(archives: Sequence[Path], first: FirstPass, skip: int = 0) -> Iterator[Photograph]:
@@ -158,11 +167,12 @@ def photographs(archives: Sequence[Path], first: FirstPass, skip: int = 0) -> It
         place = place_in(path.name, name)
         if place is None:
             return False
-        split, long = place.split, place.long_key(path.name)
-        if long not in first.chosen:
+        split, key = place.split, place.key
+        if key not in first.chosen:
             _box(split, name, first.boxes)  # it is one that fits
             return False
-        key = long if key_hash(place.key) in first.shared else place.key
+        if first.shared and key_hash(key) in first.shared:
+            key = place.long_key(path.name)
         left -= 1
         if left >= 0:
             _box(split, name, first.boxes)

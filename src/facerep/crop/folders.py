@@ -58,8 +58,8 @@ class Folders:
 
     def passed_over(self) -> list[dict[str, Any]]:
         """By kind and folder, the most first; the last row is the sum of those that are not shown."""
-        counts = Counter({(kind, ""): count for kind, count in self.junk.items()}) + self.other
-        rows = [
+        counts = self.other + Counter({(kind, ""): count for kind, count in self.junk.items()})
+        rows: list[dict[str, Any]] = [
             {"kind": kind, "folder": folder, "files": count}
             for (kind, folder), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         ]

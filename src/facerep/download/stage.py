@@ -237,7 +237,7 @@ def _checked(source: Source, file: Path, packed: Packed | None = None) -> _Broug
             "or correct sha256 in params.yaml if the archive was published anew"
         )
     elif not source.name.lower().endswith(_PLAIN) and not is_archive(file, source.name):
-        why = f"what came {what_else(file, source.name)}"
+        why = f"what came is {what_else(file, source.name)}"
     if why:
         shutil.rmtree(file.parent)
         raise FacerepError(f"{source.name} from {source.url}{found_in}: {why}.")

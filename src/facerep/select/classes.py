@@ -28,6 +28,15 @@ def read_classes(path: Path) -> Rows:
     return rows
 
 
+def cropped_alone(table: pa.Table) -> Rows:
+    """The same of an index alone: what was found, but could not be read, is not known."""
+    counts = Counter(zip(table["split"].to_pylist(), table["identity"].to_pylist(), strict=True))
+    return [
+        {"split": split, "identity": identity, "found": n, "cropped": n, "unreadable": 0}
+        for (split, identity), n in sorted(counts.items())
+    ]
+
+
 def class_table(
     found: Rows,
     settings: Select,
@@ -106,9 +115,9 @@ def refuse_one_folder(found: Rows, settings: Select) -> None:
     if settings.roles == "by_folder" and len(names) == 1:
         count = sum(row["found"] for row in found if row["identity"] == names[0])
         raise FacerepError(
-            f"select.roles = 'by_folder': all {count} labelled photographs lie in one folder, {names[0]!r}, and the folder right "
-            "above a photograph is its class; make a folder for each class (docs/own-photographs.md does it from a table "
-            "of labels)."
+            f"select.roles = 'by_folder': all {count} labelled photographs lie in one folder, {names[0]!r}, and the folder "
+            "right above a photograph is its class; make a folder for each class (docs/own-photographs.md does it from a "
+            "table of labels)."
         )
 
 

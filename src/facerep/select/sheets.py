@@ -57,8 +57,8 @@ def _cell(row: dict, twin: dict, reader: ShardReader) -> Image.Image:
     lines = [one["key"].split("/", 1)[1] for one in pictured]
     draw = ImageDraw.Draw(cell)
     for place, line in enumerate(lines):
-        draw.text((place * SIDE + 2, SIDE), _fitting(line, draw), "#222222", font=_font())
-    draw.text((2, SIDE + 13), f"{row['value']:.0f} bits", "#6B6B6B", font=_font())
+        draw.text((place * SIDE + 2, SIDE), fitting(line, draw), "#222222", font=font())
+    draw.text((2, SIDE + 13), f"{row['value']:.0f} bits", "#6B6B6B", font=font())
     return cell
 
 
@@ -68,18 +68,19 @@ def _sheet(rule: str, number: int, cells: list[Image.Image]) -> Image.Image:
     lines = -(-len(cells) // across)
     sheet = Image.new("RGB", (width, 26 + lines * (SIDE + TEXT)), "white")
     title = f"{rule}: {number:,} dropped" + (f", {len(cells)} of them" if number > len(cells) else "")
-    ImageDraw.Draw(sheet).text((2, 4), title, "#222222", font=_font(14))
+    ImageDraw.Draw(sheet).text((2, 4), title, "#222222", font=font(14))
     for place, cell in enumerate(cells):
         sheet.paste(cell, (place % across * cell.width, 26 + place // across * cell.height))
     return sheet
 
 
-def _font(size: int = 10) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int = 10) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of the sheets."""
     return ImageFont.load_default(size)
 
 
-def _fitting(text: str, draw: ImageDraw.ImageDraw) -> str:
+def fitting(text: str, draw: ImageDraw.ImageDraw) -> str:
     """The end of a text that is too long for a face's width: it tells photographs apart."""
-    while draw.textlength(text, font=_font()) > SIDE - 4:
+    while draw.textlength(text, font=font()) > SIDE - 4:
         text = "…" + text[2:]
     return text

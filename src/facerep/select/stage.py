@@ -20,7 +20,7 @@ from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
 from facerep.faces.roles import ROLES, stable_order
 from facerep.faces.shards import UNLABELLED, read_index
-from facerep.select.classes import SHOWN, class_table, notes_of, read_classes, refuse_one_folder
+from facerep.select.classes import SHOWN, class_table, cropped_alone, notes_of, read_classes, refuse_one_folder
 from facerep.select.rules import RULES, find_victims, write_victims
 
 SIDES = ("pretrain", "labelled", "under_min_labelled", "identity_in_both_splits")
@@ -29,7 +29,12 @@ COLUMNS = ("key", "identity", "split", "shard", "offset", "length", "sha256")
 
 
 def select(
-    settings: params.Select, seed: int, index: Path, out: Path, dropped_out: Path | None = None
+    settings: params.Select,
+    seed: int,
+    index: Path,
+    out: Path,
+    dropped_out: Path | None = None,
+    classes: Path | None = None,
 ) -> dict[str, Any]:
     """Read index.parquet, write selection.parquet (sorted by key), return the counts.
 
@@ -40,11 +45,12 @@ def select(
 
     Args:
         dropped_out: where to write whom the rules of facerep.select.rules drop, and why; None: nowhere.
+        classes: crop's classes.parquet, with what was found in each class; None: what was cropped is all that is known.
 
     Raises FacerepError when there is no labelled task to split or an identity has fewer labels than asked for.
     """
     table = read_index(index)
-    found = read_classes(index.with_name("classes.parquet"))
+    found = read_classes(classes) if classes is not None else cropped_alone(table)
     refuse_one_folder(found, settings)
     keys = np.array(table["key"].to_pylist(), dtype=object)
     identity, names = _codes(table["identity"])
@@ -80,9 +86,9 @@ def select(
     where |= {SIDES[n]: np.flatnonzero(keep & (side == n)) for n in (UNDER_MIN_LABELLED, IN_BOTH_SPLITS)}
     by_rule = {rule: Counter(names[code] for code in identity[rows]) for rule, rows in where.items()}
     roles = {role: Counter(names[code] for code in identity[chosen[role]]) for role in ROLES[1:]}
-    classes = class_table(found, settings, set(label_of), roles, by_rule)
+    table_of_classes = class_table(found, settings, set(label_of), roles, by_rule)
     counts = _counts(len(keys), chosen, identity, label_of, dropped)
-    return counts | {"classes": classes[:SHOWN], "notes": notes_of(classes, settings)}
+    return counts | {"classes": table_of_classes[:SHOWN], "notes": notes_of(table_of_classes, settings)}
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
