@@ -29,7 +29,7 @@ from PIL import Image
 from benchmarks.common import arguments, conclude, number, preset, reached, show
 from benchmarks.data import draw_faces, mirrored, write_tar
 from facerep.archives.reader import read_members
-from facerep.crop.catalogue import key_of
+from facerep.crop.names import key_of
 from facerep.crop.resample import cut_square, resize
 from facerep.crop.stage import crop
 from facerep.params import Crop

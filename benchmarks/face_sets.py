@@ -11,8 +11,8 @@ from benchmarks.data import mirrored
 from benchmarks.peer_packages import peer
 from facerep.archives.reader import read_members
 from facerep.crop.boxes import Box, key_hash, read_boxes
-from facerep.crop.catalogue import key_of
 from facerep.crop.decode import decode_pixels
+from facerep.crop.names import key_of
 from facerep.crop.resample import luma, resize
 from facerep.synthetic.archive import Split, photograph
 
