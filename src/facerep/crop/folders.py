@@ -39,20 +39,20 @@ class Folders:
 
     def add(self, place: Place, name: str) -> None:
         """A photograph."""
+        folder, _, file = name.rpartition("/")
         if not self.example:
-            self.example = "/".join((*PurePosixPath(name).parts[-2:-1], PurePosixPath(name).stem))
+            self.example = f"{_last(folder)}/{file.rpartition('.')[0]}".removeprefix("/")
         if place.split == UNLABELLED:
             self.found[UNLABELLED, ""] += 1
             return
         self.found[place.split, place.identity] += 1
-        folder = PurePosixPath(name).parent
-        if len(self._giving) < _MOST:
-            self._giving.add(str(folder))
-            self._above.setdefault(place.identity, set()).add(str(folder.parent))
+        if folder not in self._giving and len(self._giving) < _MOST:
+            self._giving.add(folder)
+            self._above.setdefault(place.identity, set()).add(_parent(folder))
 
     def pass_over(self, name: str) -> None:
         """Another file: one of no folder, or of no format that is read."""
-        folder = str(PurePosixPath(name).parent)
+        folder = _parent(name) or "."
         of = (_kind(name), folder if len(self.other) < _MOST else "other folders")
         self.other[of] += 1
 
@@ -87,7 +87,7 @@ class Folders:
 
     def _below_several(self) -> Iterator[str]:
         several = {
-            name: sorted(PurePosixPath(path).name for path in above)
+            name: sorted(map(_last, above))
             for name, above in sorted(self._above.items())
             if len({path for path in above if not _is_part(path)}) > 1
         }
@@ -102,11 +102,11 @@ class Folders:
 
     def _empty(self) -> Iterator[str]:
         """Folders beside the class folders that hold files, but no photograph."""
-        beside = {str(PurePosixPath(folder).parent) for folder in self._giving}
+        beside = set(map(_parent, self._giving))
         empty: dict[str, list[str]] = {}
         elsewhere: Counter[str] = Counter()
         for (kind, folder), count in sorted(self.other.items()):
-            if folder not in self._giving and str(PurePosixPath(folder).parent) in beside:
+            if folder not in self._giving and folder != "." and _parent(folder) in beside:
                 empty.setdefault(folder, []).append(f"{count} {_named(kind)}")
             else:
                 elsewhere[kind] += count
@@ -137,7 +137,15 @@ class Folders:
 
 def _is_part(path: str) -> bool:
     """Whether a folder is called as one part of a set that somebody has split already."""
-    return PurePosixPath(path).name.casefold() in _PARTS
+    return _last(path).casefold() in _PARTS
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _kind(name: str) -> str:
