@@ -137,9 +137,10 @@ def number_of(row: dict[str, Any]) -> int:
 def test_two_folders_become_a_labelled_task_and_photographs_to_pretrain_on(found: Found) -> None:
     """With both thresholds at 16, as the preset has it, although a digit has but 64 pixels.
 
-    It is right for them: of all pairs of different digits the two most alike have hashes 36 bits apart, and the median
-    digit is 70 from its nearest, so that none is taken for another's copy. A copy of JPEG quality 95 or enlarged by
-    Lanczos is 8 bits away in the median: with 0 those two would be pretrained on, and nothing be won.
+    It is right for them: of all pairs of different digits the two most alike have hashes 36 bits apart (52 if one is
+    turned or mirrored), and the median digit is 70 from its nearest, so that none is taken for another's copy. A copy
+    of JPEG quality 95 or enlarged by Lanczos is 8 bits away in the median: with 0 those two would be pretrained on, and
+    nothing be won.
     """
     others = len(PIXELS) - 10 * EACH
     assert found.crop["photographs"] == found.crop["faces"] == len(PIXELS) + COPIES

@@ -76,7 +76,8 @@ def test_bits_between_turned_hashes_equal_those_counted_one_by_one(seed: int) ->
     assert best(one, other) == best(other, one)
     for how in ORIENTATIONS:
         assert best(turned_hash(one, how), one) == 0
-    assert best(one, bytes(32)) == min(hamming(one, turned_hash(bytes(32), how)) for how in ORIENTATIONS)
+    for extreme in (bytes(32), bytes(255 - byte for byte in one)):
+        assert best(one, extreme) == min(hamming(one, turned_hash(extreme, how)) for how in ORIENTATIONS)
 
 
 @settings(deadline=None)
