@@ -14,12 +14,23 @@ from hypothesis import strategies as st
 from facerep.core.errors import FacerepError
 from facerep.faces.roles import few_labels, read_selection, stable_order
 from facerep.params import Select
-from tests.support.index_tables import LABELLED, Row, bits_apart, face, people, rules, run, slow_roles
+from tests.support.index_tables import (
+    LABELLED,
+    Row,
+    bits_apart,
+    bits_apart_turned,
+    face,
+    people,
+    rules,
+    run,
+    slow_roles,
+)
+from tests.support.plain import ORIENTATIONS
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[Row]:
-    """Few or many people, in one split or both, some photographs twice: under one name or two, exactly or nearly."""
+    """Few or many people, in one split or both, some photographs twice: of one name or two, exactly or nearly, or turned."""
     index = []
     originals: list[str] = []
     for who in range(draw(st.integers(2, 7))):
@@ -28,10 +39,12 @@ def tables(draw: st.DrawFn) -> list[Row]:
                 again = draw(st.integers(0, 9)) == 0 and originals
                 photograph = draw(st.sampled_from(originals)) if again else f"photograph {len(originals)}"
                 originals.append(photograph)
-                index.append(face(split, f"n{who:02d}", f"{n:03d}", photograph, draw(st.sampled_from([0, 0, 2, 5]))))
+                lies = draw(st.sampled_from([0, 0, 2, 5])), draw(st.sampled_from([None, None, None, *ORIENTATIONS]))
+                index.append(face(split, f"n{who:02d}", f"{n:03d}", photograph, *lies))
     for n in range(draw(st.sampled_from([0, 0, 3, 9]))):  # without labels, some of them of a photograph above
         photograph = draw(st.sampled_from([f"unlabelled {n}", *originals]))
-        index.append(face("unlabelled", f"IMG_{n}", f"IMG_{n}", photograph, draw(st.sampled_from([0, 0, 2, 5]))))
+        lies = draw(st.sampled_from([0, 0, 2, 5])), draw(st.sampled_from([None, None, *ORIENTATIONS]))
+        index.append(face("unlabelled", f"IMG_{n}", f"IMG_{n}", photograph, *lies))
     return draw(st.permutations(index))
 
 
@@ -75,6 +88,10 @@ def test_roles_and_lines_that_nothing_crosses(index: list[Row], chosen: Select, 
                 bits = chosen.near_duplicate_bits if of_one else chosen.shared_photograph_bits
                 assert apart > bits, "one photograph stands twice"
                 assert one["sha256"] != other["sha256"]
+                sides = {one["role"] == "pretrain", other["role"] == "pretrain"}
+                if len(sides) == 2 or (of_one and sides == {False}):
+                    turned = bits_apart_turned(hashes[one["key"]], hashes[other["key"]])
+                    assert turned > 2 * bits or not bits, "one photograph stands twice, turned"
 
     names = sorted(labelled)
     for row in got.rows:

@@ -13,6 +13,7 @@ from facerep.core.errors import FacerepError
 from facerep.params import Select
 from facerep.select.stage import select
 from tests.support.faces import INDEX_SCHEMA
+from tests.support.plain import ORIENTATIONS, hamming, turned_hash
 
 Row = dict[str, Any]
 LABELLED = ("train", "val", "test")
@@ -32,10 +33,16 @@ def rules(**changes: Any) -> Select:
     return Select(**(given_rules | changes))
 
 
-def face(split: str, identity: str, stem: str, photograph: str | None = None, flipped: int = 0) -> Row:
-    """A row of the index; `photograph` names what is seen, `flipped` how many bits of its hash differ."""
+def face(
+    split: str, identity: str, stem: str, photograph: str | None = None, flipped: int = 0, turned: str | None = None
+) -> Row:
+    """A row of the index; `photograph` names what is seen, `flipped` how many bits of its hash differ.
+
+    `turned` is one of ORIENTATIONS, None: upright.
+    """
     seen = hashlib.blake2b((photograph or f"{split}/{identity}/{stem}").encode(), digest_size=32).digest()
     phash = (int.from_bytes(seen) ^ ((1 << flipped) - 1)).to_bytes(32)
+    phash = turned_hash(phash, turned) if turned else phash
     key = f"{split}/{identity}/{stem}"
     return {
         "key": key,
@@ -83,6 +90,11 @@ def bits_apart(a: Row, b: Row) -> int:
     return (int.from_bytes(a["phash"]) ^ int.from_bytes(b["phash"])).bit_count()
 
 
+def bits_apart_turned(a: Row, b: Row) -> int:
+    """In the best of the seven orientations that are not upright."""
+    return min(hamming(a["phash"], turned_hash(b["phash"], how)) for how in ORIENTATIONS)
+
+
 def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
     """Which role each key gets, written from the words of the docstring, with lists and loops alone."""
     shuffled = sorted(index, key=lambda row: hashlib.blake2b(f"{seed}/{row['key']}".encode(), digest_size=16).digest())
@@ -107,7 +119,7 @@ def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
         for group in alike(own, chosen.near_duplicate_bits):
             first = min(group, key=shuffled.index)
             kept = [key for key in kept if key == first["key"] or key not in [row["key"] for row in group]]
-    left = [row for row in shuffled if row["key"] in kept]
+    left = _without_turned_copies([row for row in shuffled if row["key"] in kept], chosen)
 
     splits = {"by_split": ["test"], "by_count": ["all", "train", "test"], "by_folder": ["all", "train", "test"]}
     counted = [row for row in left if row["split"] in splits[chosen.roles]]
@@ -131,3 +143,29 @@ def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
             own = [row for row in own if row["split"] not in kept_out[chosen.roles]]
             roles |= {row["key"]: "pretrain" for row in own[: chosen.per_identity]}
     return roles
+
+
+def _without_turned_copies(rows: list[Row], chosen: Select) -> list[Row]:
+    """Within a labelled identity the first of such copies stays; of the others those that are none of a labelled one."""
+
+    def allowed(bits: int) -> int:
+        return bits if bits >= 32 else min(32, 2 * bits)
+
+    def labelled(row: Row, among: list[Row]) -> bool:
+        if chosen.roles == "by_split":
+            return row["split"] == "test"
+        named = [other for other in among if other["split"] != "unlabelled"]
+        alike = sum(other["identity"] == row["identity"] for other in named)
+        return row in named and (chosen.roles == "by_folder" or alike >= chosen.min_labelled)
+
+    kept: list[Row] = []
+    for row in rows:
+        own = [other for other in kept if other["identity"] == row["identity"] and labelled(other, rows)]
+        near = [other for other in own if bits_apart_turned(row, other) <= allowed(chosen.near_duplicate_bits)]
+        if not (near and labelled(row, rows) and chosen.near_duplicate_bits):
+            kept.append(row)
+    known = [row for row in kept if labelled(row, kept)]
+    bits = allowed(chosen.shared_photograph_bits)
+    return [
+        row for row in kept if row in known or not bits or all(bits_apart_turned(row, other) > bits for other in known)
+    ]

@@ -1,5 +1,6 @@
 """Slow plain versions of what facerep does fast: a pixel, a photograph or a pair at a time."""
 
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -53,3 +54,28 @@ def plain_pairs(features: np.ndarray, labels: np.ndarray) -> tuple[list[float], 
 def hamming(a: bytes, b: bytes) -> int:
     """In how many bits two hashes differ."""
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
+
+
+ORIENTATIONS = (
+    "FLIP_LEFT_RIGHT",
+    "FLIP_TOP_BOTTOM",
+    "ROTATE_90",
+    "ROTATE_180",
+    "ROTATE_270",
+    "TRANSPOSE",
+    "TRANSVERSE",
+)
+
+
+@lru_cache(10_000)
+def turned_hash(phash: bytes, how: str) -> bytes:
+    """The hash that a picture has after Pillow's transpose `how`, were the median of its coefficients 0: bit by bit."""
+    number = int.from_bytes(phash)
+    bits = {(u, v): number >> (255 - 16 * (u - 1) - (v - 1)) & 1 for u in range(1, 17) for v in range(1, 17)}
+    if how in ("ROTATE_90", "ROTATE_270", "TRANSPOSE", "TRANSVERSE"):  # a transpose, and then:
+        bits = {(v, u): bit for (u, v), bit in bits.items()}
+    if how in ("FLIP_LEFT_RIGHT", "ROTATE_180", "ROTATE_270", "TRANSVERSE"):
+        bits = {(u, v): bit ^ v % 2 for (u, v), bit in bits.items()}
+    if how in ("FLIP_TOP_BOTTOM", "ROTATE_180", "ROTATE_90", "TRANSVERSE"):
+        bits = {(u, v): bit ^ u % 2 for (u, v), bit in bits.items()}
+    return sum(bit << (255 - 16 * (u - 1) - (v - 1)) for (u, v), bit in bits.items()).to_bytes(32)

@@ -3,9 +3,13 @@
 - duplicates_across_identities: the same photograph under two labelled identities, within `shared_photograph_bits` of
   their perceptual hashes. Nobody can say whose it is: all of them go;
 - duplicates_unlabelled: such a photograph among the unlabelled ones, which stays where its label is known, or once;
-- duplicates_within_identity: a near-duplicate within one identity, by `near_duplicate_bits`; the first by hash stays.
+- duplicates_within_identity: a near-duplicate within one identity, by `near_duplicate_bits`; the first by hash stays;
+- turned_copies: a photograph for pretraining that is a labelled one turned or mirrored, by `shared_photograph_bits`; and
+  within one labelled identity such a copy of another, by `near_duplicate_bits`: the first by hash stays. Not across
+  labelled identities, since there it may be another thing: b and d, 6 and 9, the left and the right hand.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +22,14 @@ from facerep.core.files import atomic
 from facerep.faces.shards import UNLABELLED
 from facerep.params import Select
 from facerep.select.duplicates import near_duplicate_groups
+from facerep.select.orientations import by_parity, turned_threshold
+from facerep.select.turned import turned_pairs
 
 RULES = (
     "duplicates_across_identities",
     "duplicates_unlabelled",
     "duplicates_within_identity",
+    "turned_copies",
 )
 
 
@@ -31,7 +38,7 @@ class Victims(NamedTuple):
 
     rule: str
     rows: np.ndarray  # int64 N, rising
-    values: np.ndarray  # float64 N: in how many bits the two hashes differ
+    values: np.ndarray  # float64 N: in how many bits the two hashes differ; of turned copies, once turned back
     twins: np.ndarray  # int64 N
 
 
@@ -54,6 +61,7 @@ def find_victims(table: pa.Table, order: np.ndarray, settings: Select) -> list[V
         drop(rule, rows, copies.bits_between(rows, twins), twins)
     rows, twins = copies.near(left, settings.near_duplicate_bits)
     drop("duplicates_within_identity", rows, copies.bits_between(rows, twins), twins)
+    drop("turned_copies", *copies.turned(left, settings))
     return victims
 
 
@@ -63,7 +71,7 @@ class _Copies:
     def __init__(self, table: pa.Table, order: np.ndarray) -> None:
         self.hashes = _hashes(table)
         self.identity = table["identity"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-        self.unlabelled = pc.equal(table["split"], UNLABELLED).to_numpy()
+        self.unlabelled, self.in_test = (pc.equal(table["split"], name).to_numpy() for name in (UNLABELLED, "test"))
         self.place = np.empty(len(order), np.int64)  # of each row in stable order
         self.place[order] = np.arange(len(order))
 
@@ -86,6 +94,51 @@ class _Copies:
         rows = np.flatnonzero(left & ~self.unlabelled)
         groups = self._groups(rows, max_bits, self.identity[rows])
         return _sorted([(i, group[0]) for group in groups for i in group[1:]])
+
+    def turned(self, left: np.ndarray, settings: Select) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Turned or mirrored copies, in how many bits they differ from their twins, and these."""
+        words, left = by_parity(self.hashes), left.copy()
+        pairs = [(row, bits, twin) for row, bits, twin in self._turned_within(words, left, settings)]
+        left[[row for row, *_ in pairs]] = False
+        pairs += self._turned_for_pretraining(words, left, settings)
+        table = np.array(sorted(pairs), np.int64).reshape(-1, 3)
+        return table[:, 0], table[:, 1].astype(np.float64), table[:, 2]
+
+    def _turned_within(self, words: np.ndarray, left: np.ndarray, settings: Select) -> Iterator[tuple[int, int, int]]:
+        """Of each labelled identity's photographs those that are another one turned; of these the first stays."""
+        max_bits = turned_threshold(settings.near_duplicate_bits)
+        rows = np.flatnonzero(left & self._may_be_labelled(left, settings)) if max_bits else np.empty(0, np.int64)
+        rows = rows[np.lexsort((self.place[rows], self.identity[rows]))]
+        for own in np.split(rows, np.flatnonzero(np.diff(self.identity[rows])) + 1):
+            gone: set[int] = set()
+            for i, j, bits in zip(*turned_pairs(words[:, own], words[:, own], max_bits), strict=True):
+                if i < j and not {i, j} & gone:
+                    gone.add(j)
+                    yield own[j], bits, own[i]
+
+    def _turned_for_pretraining(
+        self, words: np.ndarray, left: np.ndarray, settings: Select
+    ) -> Iterator[tuple[int, int, int]]:
+        """Photographs without a role in the labelled task that are one with such a role turned: the nearest is the twin."""
+        max_bits = turned_threshold(settings.shared_photograph_bits)
+        if not max_bits:
+            return
+        labelled = self._may_be_labelled(left, settings)
+        rows, known = np.flatnonzero(left & ~labelled), np.flatnonzero(left & labelled)
+        row, twin, bits = turned_pairs(words[:, rows], words[:, known], max_bits)
+        order = np.lexsort((self.place[known[twin]], bits, row))
+        _, first = np.unique(row[order], return_index=True)
+        best = order[first]
+        yield from zip(rows[row[best]], bits[best], known[twin[best]], strict=True)
+
+    def _may_be_labelled(self, left: np.ndarray, settings: Select) -> np.ndarray:
+        """Whether a photograph belongs to the labelled task, or would if its identity had enough of them."""
+        if settings.roles == "by_split":
+            return self.in_test
+        if settings.roles == "by_folder":
+            return ~self.unlabelled
+        counts = np.bincount(self.identity[left & ~self.unlabelled], minlength=self.identity.max(initial=-1) + 1)
+        return ~self.unlabelled & (counts >= settings.min_labelled)[self.identity]
 
     def bits_between(self, rows: np.ndarray, twins: np.ndarray) -> np.ndarray:
         """In how many bits the hashes differ."""
