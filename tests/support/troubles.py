@@ -45,7 +45,7 @@ def write_troubles(root: Path) -> tuple[Path, Path]:
     (labelled / "bee" / "99.jpg").write_text(pointer)
     for n in range(40):
         save(pool / f"{n}.jpg", 2000 + n)
-    for n in range(6):  # copies of labelled ones on their side, and mirrored
+    for n in (0, 1, 2, 3, 4, 6):  # copies of labelled ones on their side, and mirrored
         turned = picture(n, 64, 64).transpose(Image.Transpose.ROTATE_90 if n % 2 else Image.Transpose.FLIP_LEFT_RIGHT)
         turned.save(pool / f"copy {n}.jpg", quality=90)
     for n in range(3):
