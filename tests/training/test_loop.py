@@ -373,8 +373,6 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
     model = classifier()
 
     class Scripted(IdentityTask):
-        monitor = "said"
-
         def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor]:
             self.for_training = train
             return super().prepare(batch, draws, train)
@@ -386,7 +384,7 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
             return {"said": torch.full((len(truth),), value)}
 
     settings = finetuning(epochs=4)
-    task = Scripted(settings, splits["train"])
+    task = Scripted(settings, splits["train"], "said")
     task.largest = largest
     got = run(model, task, splits, tmp_path, settings)
     assert [row["val/said"] for row in got.history] == pytest.approx(val)
