@@ -14,6 +14,7 @@ from facerep.study.runs.plan import Run
 from facerep.study.runs.records import Tables
 from tests.support.study.runs import records, study, tables
 
+BALANCED = ("balanced_accuracy", "probe_balanced", "knn_balanced")
 BASE = {2: 0.2, 4: 0.3, 8: 0.4}
 GAIN = {"original": 0.0, "rotated": 0.12, "grayscale": 0.0}
 
@@ -43,13 +44,13 @@ def test_every_row_is_there_the_baseline_first(found: tuple[Tables, Answers]) ->
     keys = [(r["measure"], r["labels"], r["variant"]) for r in found[1].comparisons.to_pylist()]
     assert keys == [
         (measure, labels, variant)
-        for measure in ("accuracy", "probe", "knn", "auc", "eer")
-        for labels in ((None, 2, 4, 8) if measure in ("accuracy", "probe", "knn") else (None,))
+        for measure in ("accuracy", "probe", "knn", *BALANCED, "auc", "eer")
+        for labels in ((None,) if measure in ("auc", "eer") else (None, 2, 4, 8))
         for variant in ("original", "rotated", "grayscale")
     ]
 
 
-@pytest.mark.parametrize("measure", ["accuracy", "probe", "auc", "eer"])
+@pytest.mark.parametrize("measure", ["accuracy", "probe", "balanced_accuracy", "knn_balanced", "auc", "eer"])
 @pytest.mark.parametrize("labels", [None, 4])
 def test_a_row_says_of_its_runs_what_numpy_and_scipy_say(
     found: tuple[Tables, Answers], measure: str, labels: int | None

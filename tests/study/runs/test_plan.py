@@ -46,6 +46,7 @@ def test_what_a_run_changes() -> None:
     assert planner(of).run("rotated", 2, 5, {"finetune.learning_rate": 0.2}).settings == {
         "pretext": "rotated",
         "seed": 5,
+        "measure": "auto",
         "threads": 1,
         "pretrain.epochs": 4,
         "finetune.learning_rate": 0.2,
@@ -65,7 +66,13 @@ def test_a_run_sets_what_the_preset_changes_and_the_study_has_the_last_word() ->
         expected |= {f"{section}.{key}": value for key, value in values.items() if now[section][key] != value}
     assert {"crop.method", "select.roles", "download.archives"} <= expected.keys()
     assert "crop.size" not in expected, "as in params.yaml already"
-    own = {"pretext": "rotated", "seed": 0, "finetune.labels_per_identity": 4, "probe.labels": [2, 4, 8]}
+    own = {
+        "pretext": "rotated",
+        "seed": 0,
+        "measure": "auto",
+        "finetune.labels_per_identity": 4,
+        "probe.labels": [2, 4, 8],
+    }
     own |= {"pretrain.epochs": 3, "pretrain.rotations": "all"}
     assert run.settings == expected | own
     flags = [word for word in run.arguments if "=" in word]

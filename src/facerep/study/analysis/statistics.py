@@ -61,11 +61,16 @@ def compare(variant: np.ndarray, baseline: np.ndarray, replicates: np.ndarray, f
     )
 
 
-def photograph_bootstrap(outcomes: list[np.ndarray], resamples: int, seed: int) -> np.ndarray:
-    """Means of resampled photographs, float64 S×R×K.
+def photograph_bootstrap(
+    outcomes: list[np.ndarray], resamples: int, seed: int, classes: list[np.ndarray] | None = None
+) -> np.ndarray:
+    """Means of resampled photographs, float64 S×R×K; with the `classes` of each seed's photographs (m_s) balanced ones.
 
     `outcomes` holds for each of the S seeds float or bool m_s×K: a photograph a row, an arm and budget a column. The
     same draws serve all columns, so that what is paired stays paired. Seed number s draws from (`seed`, s) alone.
+
+    A balanced mean is over the classes, of their own means. Each class is resampled by itself and keeps its number of
+    photographs (Davison & Hinkley 1997, section 3.2): what is given of the classes is not drawn.
 
     Raises FacerepError where a seed has no photograph.
     """
@@ -76,14 +81,22 @@ def photograph_bootstrap(outcomes: list[np.ndarray], resamples: int, seed: int) 
                 f"study: seed number {number} (from 0) has no test photograph; raise select.test_fraction."
             )
         rng = np.random.default_rng([seed, number])
-        step = max(1, CHUNK // len(values))
-        columns = values.astype(np.float64)
-        parts = [
-            _weights(rng, min(step, resamples - start), len(values)) @ columns / len(values)
-            for start in range(0, resamples, step)
-        ]
-        replicates.append(np.concatenate(parts))
+        groups = (
+            [values] if classes is None else [values[classes[number] == each] for each in np.unique(classes[number])]
+        )
+        replicates.append(np.mean([_resampled(group, resamples, rng) for group in groups], axis=0))
     return np.stack(replicates)
+
+
+def _resampled(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Means over photographs drawn with replacement, float64 R×K."""
+    step = max(1, CHUNK // len(values))
+    columns = values.astype(np.float64)
+    parts = [
+        _weights(rng, min(step, resamples - start), len(values)) @ columns / len(values)
+        for start in range(0, resamples, step)
+    ]
+    return np.concatenate(parts)
 
 
 def _weights(rng: np.random.Generator, resamples: int, photographs: int) -> np.ndarray:
