@@ -65,6 +65,9 @@ class Study(Strict):
             for labels in variant.budgets:
                 if labels not in self.budgets:
                     raise ValueError(f"variants.{name}.budgets: {labels} labels are no budget of this study")
+        own = [each for one in self.variants.values() for each in (one.set, *one.budgets.values())]
+        if any("measure" in each for each in (self.set, *self.budgets.values(), *own)):
+            raise ValueError("set: measure is a key of the study itself, the same for all runs")
         if self.tune is not None and (extra := sorted(set(self.tune.labels) - set(self.budgets))):
             raise ValueError(f"tune.labels: {extra[0]} labels are no budget of this study")
         return self

@@ -93,6 +93,12 @@ def test_a_preset_that_was_written_into_params_yaml_makes_the_same_runs(tmp_path
     assert {run.name for run in before}.isdisjoint(run.name for run in planner(study(preset="demo")).runs({}))
 
 
+def test_a_study_hands_its_measure_to_every_run() -> None:
+    runs = planner(study(measure="balanced_accuracy")).runs({})
+    assert {run.settings["measure"] for run in runs} == {"balanced_accuracy"}
+    assert all("measure=balanced_accuracy" in run.arguments for run in runs)
+
+
 def test_a_name_tells_what_counts_and_nothing_else() -> None:
     def digest(**changes: Any) -> str:
         return planner(study(**changes)).run("rotated", 4, 0, {}).name.rpartition("-")[2]
