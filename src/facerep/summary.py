@@ -40,11 +40,12 @@ def summary(metrics: Path) -> Table:
         key = name.replace(" ", "_")
         low, high = test[f"{key}_ci95"]
         table.add_row(f"test {name}, fine-tuned", f"{test[key]:.3f}  (95 % {low:.3f} to {high:.3f})")
-    table.add_row("  chance, always the largest", f"{test['chance']:.3f}, {test['majority']:.3f}")
+    table.add_row("  chance", f"{test['chance']:.3f}")
+    table.add_row("  always the largest class", f"{test['majority']:.3f}  (balanced {test['chance']:.3f})")
     table.add_row("test top 5", f"{test['top5']:.3f}")
     probes = ", ".join(f"{n}: {value:.3f}" for n, value in probe["probe"]["by_labels"].items())
-    table.add_row("linear probe, pretrained", f"{probe['probe']['accuracy']:.3f}  (by labels per identity {probes})")
-    table.add_row("nearest neighbours, pretrained", f"{probe['knn']['accuracy']:.3f}")
+    table.add_row("linear probe, pretrained", f"{_both(probe['probe'])}  (by labels per identity {probes})")
+    table.add_row("nearest neighbours, pretrained", _both(probe["knn"]))
     table.add_row("nearest neighbour, raw pixels", f"{probe['knn']['accuracy_raw_pixels']:.3f}")
     pairs = probe["verification"]
     table.add_row("verification, pretrained", f"AUC {pairs['auc']:.3f}, EER {pairs['eer']:.3f}")
@@ -52,6 +53,10 @@ def summary(metrics: Path) -> Table:
     for name, place in PLACES:
         table.add_row(name, place)
     return table
+
+
+def _both(scores: dict[str, Any]) -> str:
+    return f"{scores['accuracy']:.3f}, balanced {scores['balanced_accuracy']:.3f}"
 
 
 def _read(path: Path) -> dict[str, Any]:
