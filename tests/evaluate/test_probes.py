@@ -141,9 +141,9 @@ def test_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_the_balanced_interval_agrees_with_scipy() -> None:
-    """Whose bootstrap of several samples resamples each by itself."""
+    """Whose bootstrap of several samples resamples each by itself; one photograph more or less is little here."""
     rng = np.random.default_rng(0)
-    counts, shares = [300, 20, 60], [0.95, 0.4, 0.7]
+    counts, shares = [300, 80, 120], [0.95, 0.4, 0.7]
     samples = [rng.random(n) < p for n, p in zip(counts, shares, strict=True)]
     theirs = bootstrap(
         [sample.astype(float) for sample in samples],
@@ -161,6 +161,17 @@ def test_the_balanced_interval_agrees_with_scipy() -> None:
     assert got[0] < balanced_accuracy_score(labels, said) < got[1]
     with pytest.raises(FacerepError, match="no test photograph"):
         balanced_interval(np.zeros(0, bool), np.zeros(0, int), 100, seed=0)
+
+
+def test_the_balanced_interval_covers_the_truth_of_small_classes() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), [75, 5, 5, 5, 5, 5])
+    shares = np.array([0.9, 0.4, 0.6, 0.3, 0.5, 0.7])
+    inside = 0
+    for trial in range(1000):
+        low, high = balanced_interval(rng.random(100) < shares[labels], labels, 500, seed=trial)
+        inside += low <= shares.mean() <= high
+    assert 925 <= inside <= 970
 
 
 def test_bootstrap_edges() -> None:

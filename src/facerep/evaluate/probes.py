@@ -125,8 +125,10 @@ def balanced_interval(
 ) -> tuple[float, float]:
     """The percentile bootstrap interval (low, high), in [0, 1], of a balanced accuracy, stratified by class.
 
-    Each class keeps its number of photographs and is resampled by itself, as the classes are given and not drawn
-    (Davison & Hinkley, "Bootstrap Methods and their Application", 1997, section 3.2). `correct` is bool N, `labels` int N.
+    Each class is resampled by itself, as the classes are given and not drawn: of n photographs n-1, which makes the spread
+    right, while n draws would be too sure of a small class (McCarthy & Snowden, "The bootstrap and finite population
+    sampling", Vital and Health Statistics 2-95, 1985). A class of one photograph says nothing of its spread.
+    `correct` is bool N, `labels` int N.
 
     Raises FacerepError where there is no photograph.
     """
@@ -134,7 +136,8 @@ def balanced_interval(
         raise FacerepError("evaluate: there is no test photograph; raise select.test_fraction.")
     classes, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
     shares = np.bincount(place, weights=correct) / counts
-    recalls = np.random.default_rng(seed).binomial(counts, shares, (resamples, len(classes))) / counts
+    draws = np.maximum(counts - 1, 1)
+    recalls = np.random.default_rng(seed).binomial(draws, shares, (resamples, len(classes))) / draws
     low, high = np.quantile(recalls.mean(1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
