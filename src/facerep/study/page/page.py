@@ -26,6 +26,7 @@ PICTURES = {
     "neighbours": "Test photographs, each beside the training photograph nearest to it, which is of somebody else.",
     "nearest": "Test photographs, each followed by the training photographs nearest to it; a tick marks the same identity.",
 }
+SLACK = 1e-9  # what is closer than this to chance is chance
 PRETEXT_PICTURES = ("turns", "reconstructions", "views")
 
 
@@ -148,7 +149,7 @@ def _below_chance(found: Results) -> str:
     """Which variants are worse than a guess, and with how many labels; nothing where none is."""
     chance, said = found.level("chance"), []
     for variant, points in found.means(found.measure).items():
-        labels = [str(point.labels) for point in points if chance is not None and point.mean < chance]
+        labels = [str(point.labels) for point in points if chance is not None and point.mean < chance - SLACK]
         if labels:
             said.append(f"{variant} with {listed(labels)} labels")
     return f"Below chance: {'; '.join(said)}." if said else ""
