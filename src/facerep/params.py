@@ -142,6 +142,7 @@ class Params(Strict):
 
     pretext: str
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    measure: Literal["auto", "accuracy", "balanced_accuracy"]
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16"]
     threads: Annotated[int, Field(ge=1, le=1024)]

@@ -23,7 +23,7 @@ def summary(metrics: Path) -> Table:
     crop, select, pretrain, probe, evaluate = (
         _read(metrics / f"{stage}.json") for stage in ("crop", "select", "pretrain", "probe", "evaluate")
     )
-    low, high = evaluate["test"]["accuracy_ci95"]
+    test = evaluate["test"]
     roles = select["roles"]
     title = f"facerep: pretext {pretrain['pretext']}, seed {params.seed}"
     table = Table(title=title, show_header=False)
@@ -36,11 +36,16 @@ def summary(metrics: Path) -> Table:
         scores = ", ".join(f"{k} {v:.3f}" for k, v in pretrain["val"].items() if k != "photographs")
         table.add_row("pretext, held-out faces", scores)
     table.add_section()
-    table.add_row("test accuracy, fine-tuned", f"{evaluate['test']['accuracy']:.3f}  (95 % {low:.3f} to {high:.3f})")
-    table.add_row("test top 5", f"{evaluate['test']['top5']:.3f}")
+    for name in ("accuracy", "balanced accuracy"):
+        key = name.replace(" ", "_")
+        low, high = test[f"{key}_ci95"]
+        table.add_row(f"test {name}, fine-tuned", f"{test[key]:.3f}  (95 % {low:.3f} to {high:.3f})")
+    table.add_row("  chance", f"{test['chance']:.3f}")
+    table.add_row("  always the largest class", f"{test['majority']:.3f}  (balanced {test['chance']:.3f})")
+    table.add_row("test top 5", f"{test['top5']:.3f}")
     probes = ", ".join(f"{n}: {value:.3f}" for n, value in probe["probe"]["by_labels"].items())
-    table.add_row("linear probe, pretrained", f"{probe['probe']['accuracy']:.3f}  (by labels per identity {probes})")
-    table.add_row("nearest neighbours, pretrained", f"{probe['knn']['accuracy']:.3f}")
+    table.add_row("linear probe, pretrained", f"{_both(probe['probe'])}  (by labels per identity {probes})")
+    table.add_row("nearest neighbours, pretrained", _both(probe["knn"]))
     table.add_row("nearest neighbour, raw pixels", f"{probe['knn']['accuracy_raw_pixels']:.3f}")
     pairs = probe["verification"]
     table.add_row("verification, pretrained", f"AUC {pairs['auc']:.3f}, EER {pairs['eer']:.3f}")
@@ -48,6 +53,10 @@ def summary(metrics: Path) -> Table:
     for name, place in PLACES:
         table.add_row(name, place)
     return table
+
+
+def _both(scores: dict[str, Any]) -> str:
+    return f"{scores['accuracy']:.3f}, balanced {scores['balanced_accuracy']:.3f}"
 
 
 def _read(path: Path) -> dict[str, Any]:

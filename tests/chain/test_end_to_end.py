@@ -28,8 +28,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_chain_fills_every_metric_that_is_promised(repository: Path) -> None:
     evaluated = metrics(repository, "evaluate")
     assert 0 <= evaluated["test"]["accuracy"] <= evaluated["test"]["top5"] <= 1
-    low, high = evaluated["test"]["accuracy_ci95"]
-    assert low <= evaluated["test"]["accuracy"] <= high
+    for measure in ("accuracy", "balanced_accuracy"):
+        low, high = evaluated["test"][f"{measure}_ci95"]
+        assert low <= evaluated["test"][measure] <= high
+    assert evaluated["test"]["chance"] == 1 / evaluated["test"]["classes"]
+    assert metrics(repository, "finetune")["measure"] in ("accuracy", "balanced_accuracy")
     probed = metrics(repository, "probe")
     assert set(probed["probe"]["by_labels"]) == {"1", "2"}
     assert 0 <= probed["probe"]["accuracy"] <= 1

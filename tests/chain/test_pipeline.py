@@ -31,12 +31,12 @@ EXPECTED = {
         "outs": ["models/pretrained", "metrics/pretrain.json", "metrics/pretrain"],
     },
     "probe": {
-        "params": [*RUNTIME, "model.image_size", "probe", *VIEWS],
+        "params": [*RUNTIME, "measure", "model.image_size", "probe", *VIEWS],
         "data": [*SELECTED, "models/pretrained"],
         "outs": ["metrics/probe.json", "metrics/answers/probe.json", "metrics/probe"],
     },
     "finetune": {
-        "params": [*TRAINING, "finetune"],
+        "params": [*TRAINING, "measure", "finetune"],
         "data": [*SELECTED, "models/pretrained"],
         "outs": ["models/finetuned", "metrics/finetune.json", "metrics/finetune"],
     },

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -15,6 +16,7 @@ from transformers import AutoModel
 
 from facerep.core.errors import FacerepError
 from facerep.evaluate.pretrained import probe
+from facerep.evaluate.probes import probe_answers
 from facerep.evaluate.scores import NEIGHBOURS
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels, read_selection
@@ -33,7 +35,7 @@ def stage(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fr
     monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setattr("facerep.evaluate.scores.RESAMPLES", 20)
 
-    def run(pretext: str, place: str, **changes: Any) -> dict[str, Any]:
+    def run(pretext: str, place: str, data: Path = data_folder, **changes: Any) -> dict[str, Any]:
         fresh_accelerate()
         models = tmp_path / pretext
         if not models.exists():
@@ -42,9 +44,42 @@ def stage(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fr
         changed = {"probe": probing(), "pretrain": pretraining(), "device": "cpu", "threads": 1, "seed": 2}
         changed["model"] = params.model.model_copy(update={"image_size": 32})
         params = params.model_copy(update=changed | changes)
-        return probe(params, data_folder, models / "pretrained", tmp_path / place)
+        return probe(params, data, models / "pretrained", tmp_path / place)
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("asked", "few", "measure"),
+    [
+        ("auto", 8, "accuracy"),
+        ("auto", 3, "balanced_accuracy"),
+        ("balanced_accuracy", 8, "balanced_accuracy"),
+        ("accuracy", 3, "accuracy"),
+    ],
+)
+def test_the_penalty_is_chosen_by_the_measure_of_all_labelled_photographs(
+    asked: str, few: int, measure: str, stage: Stage, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one identity so `few` of its 8 photographs are left, one for each role first."""
+    rows = pq.read_table(data_folder / "selection.parquet").to_pylist()
+    own = [row for row in rows if row["identity"] == "test003"]
+    first = [next(row for row in own if row["role"] == role) for role in ("train", "val", "test")]
+    left = (first + [row for row in own if row not in first])[:few]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "faces").symlink_to(data_folder / "faces")
+    kept = [row for row in rows if row["identity"] != "test003"] + left
+    schema = pq.read_schema(data_folder / "selection.parquet")
+    pq.write_table(pa.Table.from_pylist(kept, schema), tmp_path / "data" / "selection.parquet")
+    chosen = []
+
+    def noting(*arguments: Any) -> Any:
+        chosen.append(arguments[-1])
+        return probe_answers(*arguments)
+
+    monkeypatch.setattr("facerep.evaluate.scores.probe_answers", noting)
+    stage("simclr", "a", data=tmp_path / "data", measure=asked)
+    assert set(chosen) == {measure}
 
 
 def test_the_tables_agree_with_the_metrics_and_with_what_transformers_says(

@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from facerep.core.errors import FacerepError
-from facerep.evaluate.probes import PENALTIES, bootstrap_interval, knn_answers, probe_answers, top_k_accuracy
+from facerep.evaluate.probes import (
+    PENALTIES,
+    balanced_interval,
+    bootstrap_interval,
+    knn_answers,
+    probe_answers,
+    top_k_accuracy,
+)
 from tests.support.plain import plain_knn
 
 
@@ -52,6 +59,25 @@ def test_probe_is_scikit_learns_best_on_val(seed: int) -> None:
     val, test = direct(data)
     assert len(set(test)) > 1
     assert probe_answers(*data, seed).mean() == test[int(np.argmax(val))]
+
+
+def test_probe_is_chosen_by_balanced_accuracy_where_asked() -> None:
+    """Of uneven val photographs, so that the two measures want another penalty."""
+    differ = 0
+    for seed in range(20):
+        data = splits(4, 2.5, (40, 120, 300), seed)
+        kept = np.flatnonzero((data.val_y == 0) | (np.arange(120) % 5 == 0))
+        data = data._replace(val_x=data.val_x[kept], val_y=data.val_y[kept])
+        val, test = direct(data)
+        models = [
+            make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=200)).fit(data.train_x, data.train_y)
+            for c in PENALTIES
+        ]
+        balanced = [round(balanced_accuracy_score(data.val_y, m.predict(data.val_x)), 12) for m in models]
+        differ += test[int(np.argmax(val))] != test[int(np.argmax(balanced))]
+        assert probe_answers(*data, seed).mean() == test[int(np.argmax(val))]
+        assert probe_answers(*data, seed, "balanced_accuracy").mean() == test[int(np.argmax(balanced))]
+    assert differ > 2
 
 
 def test_probe_takes_the_strongest_penalty_of_equals() -> None:
@@ -112,6 +138,40 @@ def test_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
         low, high = bootstrap_interval(rng.random(400) < 0.6, 500, seed=trial)
         inside += low <= 0.6 <= high
     assert 930 <= inside <= 970  # 950 expected; the standard deviation of the count is 7
+
+
+def test_the_balanced_interval_agrees_with_scipy() -> None:
+    """Whose bootstrap of several samples resamples each by itself; one photograph more or less is little here."""
+    rng = np.random.default_rng(0)
+    counts, shares = [300, 80, 120], [0.95, 0.4, 0.7]
+    samples = [rng.random(n) < p for n, p in zip(counts, shares, strict=True)]
+    theirs = bootstrap(
+        [sample.astype(float) for sample in samples],
+        lambda *parts, axis: np.mean([part.mean(axis) for part in parts], axis=0),
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    order = rng.permutation(sum(counts))
+    labels = np.repeat([7, 3, 5], counts)[order]
+    right = np.concatenate(samples)[order]
+    got = balanced_interval(right, labels, 20_000, seed=0)
+    assert got == pytest.approx((theirs.low, theirs.high), abs=0.005)
+    said = np.where(right, labels, np.where(labels == 7, 3, 7))
+    assert got[0] < balanced_accuracy_score(labels, said) < got[1]
+    with pytest.raises(FacerepError, match="no test photograph"):
+        balanced_interval(np.zeros(0, bool), np.zeros(0, int), 100, seed=0)
+
+
+def test_the_balanced_interval_covers_the_truth_of_small_classes() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), [75, 5, 5, 5, 5, 5])
+    shares = np.array([0.9, 0.4, 0.6, 0.3, 0.5, 0.7])
+    inside = 0
+    for trial in range(1000):
+        low, high = balanced_interval(rng.random(100) < shares[labels], labels, 500, seed=trial)
+        inside += low <= shares.mean() <= high
+    assert 925 <= inside <= 970
 
 
 def test_bootstrap_edges() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from facerep.evaluate.probes import knn_answers, probe_answers
 from facerep.evaluate.scores import (
@@ -63,6 +64,7 @@ def test_each_accuracy_is_the_mean_of_its_column(found: Frozen) -> None:
     results = found.results
     for way in ("probe", "knn"):
         assert results[way]["accuracy"] == mean[way]
+        assert results[way]["balanced_accuracy"] == pytest.approx(mean[way]), "of each identity two for test"
         assert results[way]["by_labels"] == {str(n): mean[f"{way}_{n}"] for n in (1, 2, 4)}
         assert results[way]["by_labels"]["4"] == results[way]["accuracy"], "four labels per identity are all there are"
     assert len(set(mean.values())) > 2, "the columns differ"
@@ -72,17 +74,29 @@ def test_a_classifier_is_scored_by_its_largest_logits(splits: dict[str, Split], 
     labels = splits["test"].labels
     said = [row.index(max(row)) for row in logits.tolist()]
     right = [a == b for a, b in zip(said, labels.tolist(), strict=True)]
-    results = score_finetuned(logits, labels, 200, 7)
+    results = score_finetuned(logits, labels, 3, 200, 7)
     assert list(results) == ["test"], "what is of the frozen features stands in metrics/probe.json"
     test = results["test"]
     assert test["accuracy"] == sum(right) / len(right)
     assert 0 < test["accuracy"] < 1
     assert test["photographs"] == len(labels) == 8
     assert test["top5"] == 1, "there are four identities"
-    low, high = test["accuracy_ci95"]
-    assert low < test["accuracy"] < high
+    assert test["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, said))
+    for measure in ("accuracy", "balanced_accuracy"):
+        low, high = test[f"{measure}_ci95"]
+        assert low < test[measure] < high
+    assert (test["chance"], test["classes"]) == (0.25, 4)
+    assert test["majority"] == labels.tolist().count(3) / 8
     assert json.loads(json.dumps(results)) == results, "plain numbers"
-    assert score_finetuned(logits, labels, 200, 7) == results
+    assert score_finetuned(logits, labels, 3, 200, 7) == results
+
+
+def test_who_always_says_the_largest_class_is_right_about_it_alone() -> None:
+    labels = np.repeat([0, 1], [75, 5])
+    test = score_finetuned(np.tile(np.float32([1, 0]), (80, 1)), labels, 0, 200, 0)["test"]
+    assert (test["accuracy"], test["majority"]) == (0.9375, 0.9375)
+    assert (test["balanced_accuracy"], test["chance"]) == (0.5, 0.5)
+    assert test["balanced_accuracy_ci95"] == [0.5, 0.5], "it cannot say anything else"
 
 
 def test_the_columns_are_what_plain_loops_answer(found: Frozen, splits: dict[str, Split]) -> None:

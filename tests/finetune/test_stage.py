@@ -1,5 +1,6 @@
 """What fine-tuning learns from and is scored on: so many labels of each identity, all of val and test."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score
 
 from facerep.core.errors import FacerepError
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels, read_selection
+from facerep.faces.transforms import normalize, to_float
 from facerep.finetune.stage import finetune
 from facerep.nets.convnext import image_processor, load_classifier
 from facerep.params import load_params
@@ -45,7 +49,7 @@ def staged(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
         monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / place / "scratch"))
         params = load_params()
         model = params.model.model_copy(update={"image_size": 32})
-        changed = {"finetune": finetuning(epochs=2, **changes), "model": model}
+        changed = {"finetune": finetuning(**({"epochs": 2} | changes)), "model": model}
         params = params.model_copy(update=changed | {"device": "cpu", "threads": 1, "seed": 3})
         out = tmp_path / place
         metrics = finetune(params, data, pretrained, out / "model", out / "curves", out / "speed.json")
@@ -70,6 +74,48 @@ def test_the_stage_learns_from_the_few_labels_and_is_scored_on_all_of_val_and_te
     assert few["identities"] == every["identities"] == 4
     names = {n: f"test{n:03d}" for n in range(4)}
     assert load_classifier(tmp_path / "few" / "model").config.id2label == names
+
+
+def test_the_measure_is_accuracy_where_classes_are_even_and_balanced_where_they_are_not(
+    staged: Callable[..., Any], data_folder: Path, tmp_path: Path
+) -> None:
+    """Three of four identities lose half of what they learn from and are scored by; both measures are always told."""
+    even, _ = staged("even", epochs=3)
+    assert even["measure"] == "accuracy"
+    kept, seen = [], Counter[tuple[str, str]]()
+    selection = pq.read_table(data_folder / "selection.parquet")
+    for place, row in enumerate(selection.to_pylist()):
+        seen[row["identity"], row["role"]] += 1
+        if row["identity"] == "test000" or row["role"] == "pretrain" or seen[row["identity"], row["role"]] < 2:
+            kept.append(place)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "faces").symlink_to(data_folder / "faces")
+    pq.write_table(selection.take(pa.array(kept)), tmp_path / "data" / "selection.parquet")
+    uneven, _ = staged("uneven", tmp_path / "data", epochs=6, learning_rate=0.01)
+    assert uneven["measure"] == "balanced_accuracy"
+    for place, metrics in (("even", even), ("uneven", uneven)):
+        history = json.loads((tmp_path / place / "curves" / "curves.json").read_text())
+        scores = [row[f"val/{metrics['measure']}"] for row in history]
+        assert metrics["best_epoch"] == 1 + scores.index(max(scores)), "of equals the first"
+        other = [row["val/accuracy"] for row in history]
+        assert place == "even" or scores.index(max(scores)) != other.index(max(other)), "it makes a difference"
+        best = history[metrics["best_epoch"] - 1]
+        for split in ("train", "val", "test"):
+            for measure in ("accuracy", "balanced_accuracy"):
+                assert metrics[split][measure] == best[f"{split}/{measure}"]
+    assert all(even[split]["accuracy"] == even[split]["balanced_accuracy"] for split in ("val", "test"))
+
+
+def test_what_is_told_of_the_model_kept_is_scikit_learns(
+    staged: Callable[..., Any], data_folder: Path, tmp_path: Path
+) -> None:
+    metrics, _ = staged("all", epochs=4, learning_rate=0.01)
+    table = read_selection(data_folder / "selection.parquet", "test")
+    batch = FacePixels(data_folder / "faces", table, 32).__getitems__(range(len(table)))
+    network = load_classifier(tmp_path / "all" / "model").eval()
+    with torch.no_grad():
+        said = network(normalize(to_float(batch.images))).logits.argmax(1)
+    assert metrics["test"]["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(batch.labels, said))
 
 
 def test_as_many_labels_as_an_identity_has_are_enough(staged: Callable[..., Any]) -> None:

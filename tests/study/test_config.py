@@ -23,6 +23,8 @@ def test_our_studies_are_valid_and_named_as_their_files(path: Path) -> None:
         ({"profile": "lfw"}, ["unknown key profile", "preset"]),
         ({"baseline": "none"}, ["baseline 'none'", "original, rotated"]),
         ({"seeds": []}, ["seeds = []"]),
+        ({"measure": "recall"}, ["measure = 'recall'", "auto", "balanced_accuracy"]),
+        ({"set": {"measure": "accuracy"}}, ["measure is a key of the study itself"]),
         ({"seeds": [0, 0]}, ["seeds", "twice"]),
         ({"budgets": {0: {}}}, ["budgets"]),
         ({"name": "Two Words"}, ["name = 'Two Words'"]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 from facerep.core.errors import FacerepError
 from facerep.study.report import read_members, report, write_members
@@ -121,6 +122,57 @@ def test_runs_of_two_codes_are_called_so(made: Made, whole: Bench, tmp_path: Pat
     made.records[name].files["dvc.lock"] = json.dumps(changed).encode()
     report(whole, tmp_path / "small.yaml")
     assert "The runs come from 2 versions of the stages’ code" in (whole.results / "index.html").read_text()
+
+
+def test_a_study_of_uneven_classes_shows_what_decides_and_what_chance_is(made: Made, tmp_path: Path) -> None:
+    """`rotated` answers with the largest class alone, and `grayscale` is below chance with 2 labels."""
+    classes = {"healthy": 150, "ill": 10, "other": 10}
+    bench = Bench(study(seeds=[0, 1]), made.bench.results)
+
+    def of_classes(run: Any) -> tuple[float, ...]:
+        low = run.variant == "grayscale" and run.labels == 2
+        return {"rotated": (5.0, -5.0, -5.0)}.get(run.variant, (0.1, 0.1, 0.1) if low else (0.7, 0.6, 0.6))
+
+    for run in bench.runs({}):
+        made.records[run.name] = record(run, of_classes(run), classes=classes, measure="balanced_accuracy")
+    report(bench, tmp_path / "small.yaml")
+    verdict = json.loads((bench.results / "verdict.json").read_text())
+    assert verdict["measure"] == "balanced_accuracy"
+    page = BeautifulSoup((bench.results / "index.html").read_text(), "html.parser")
+    text = " ".join(page.select_one("#accuracy").get_text().split())  # type: ignore[union-attr]
+    assert "Chance is 33.3 %; always the largest class gets 88.2 % (balanced: 33.3 %)." in text
+    assert "Below chance: grayscale with 2 labels." in text
+    figures = {path.name for path in (bench.results / "figures").iterdir()}
+    assert {"curves-balanced-accuracy-wide.svg", "differences-balanced-accuracy.svg"} <= figures
+    assert "chance = one class" in (bench.results / "figures" / "curves-balanced-accuracy.svg").read_text()
+    captions = [caption.get_text() for caption in page.select("#comparisons caption")]
+    assert captions[0] == "Balanced accuracy after fine-tuning, in %"
+    assert [c.partition(",")[0] for c in captions[1:]] == [
+        *("Linear probe", "Nearest neighbours", "Verification: AUC and EER"),
+        *("Accuracy after fine-tuning", "Linear probe", "Nearest neighbours"),
+    ]
+    assert not page.select("#comparisons details caption")[0].get_text().startswith("Balanced accuracy")
+    (rule,) = [rule for rule in page.select("#rules li") if "decides" in rule.get_text()]
+    assert "the largest class has over twice as many photographs as the smallest" in rule.get_text()
+    table = (bench.results / "table.md").read_text().splitlines()
+    cells = dict(
+        zip(*([cell.strip() for cell in line.strip("|").split("|")] for line in (table[0], table[3])), strict=True)
+    )
+    assert cells["pretraining"] == "rotated"
+    assert cells["balanced accuracy, 2 labels"] == "33.3\N{NO-BREAK SPACE}%"
+    assert cells["accuracy"] == "88.2\N{NO-BREAK SPACE}%"
+
+
+def test_where_classes_are_even_accuracy_is_held_against_both_lines(made: Made, tmp_path: Path) -> None:
+    bench = Bench(study(seeds=[0, 1]), made.bench.results)
+    for run in bench.runs({}):
+        made.records[run.name] = record(run, 0.7, classes={"a": 60, "b": 40})
+    report(bench, tmp_path / "small.yaml")
+    drawn = (bench.results / "figures" / "curves-accuracy-wide.svg").read_text()
+    assert "chance" in drawn and "always the largest" in drawn
+    page = " ".join(BeautifulSoup((bench.results / "index.html").read_text(), "html.parser").get_text().split())
+    assert "Chance is 50.0 %; always the largest class gets 60.0 % (balanced: 50.0 %)." in page
+    assert "Below chance" not in page
 
 
 def test_results_that_are_no_longer_planned_are_not_dropped_in_silence(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
@@ -373,8 +374,6 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
     model = classifier()
 
     class Scripted(IdentityTask):
-        monitor = "said"
-
         def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor]:
             self.for_training = train
             return super().prepare(batch, draws, train)
@@ -386,7 +385,7 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
             return {"said": torch.full((len(truth),), value)}
 
     settings = finetuning(epochs=4)
-    task = Scripted(settings, splits["train"])
+    task = Scripted(settings, splits["train"], "said")
     task.largest = largest
     got = run(model, task, splits, tmp_path, settings)
     assert [row["val/said"] for row in got.history] == pytest.approx(val)
@@ -396,6 +395,7 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
     assert len({tuple(weights.items()) for weights in noted}) == 4
 
 
+MEASURES = ("loss", "accuracy", "balanced_accuracy")
 SCORED = [(1, 1, [1]), (4, 1, [1, 2, 3, 4]), (5, 2, [2, 4, 5]), (6, 3, [3, 6]), (3, 7, [3])]
 
 
@@ -406,8 +406,8 @@ def test_every_nth_epoch_and_the_last_are_scored_and_one_of_them_is_kept(
     settings = finetuning(epochs=epochs, warmup_epochs=0, score_every=every)
     task = Watched(task_of(settings, splits))
     got = run(classifier(), task, splits, tmp_path, settings)
-    measures = {"epoch", "learning_rate", "train/loss", "train/accuracy"}
-    more = {f"{split}/{measure}" for split in ("val", "test") for measure in ("loss", "accuracy")}
+    measures = {"epoch", "learning_rate", *(f"train/{measure}" for measure in MEASURES)}
+    more = {f"{split}/{measure}" for split in ("val", "test") for measure in MEASURES}
     assert [set(row) for row in got.history] == [
         measures | (more if epoch in scored else set()) for epoch in range(1, epochs + 1)
     ]
@@ -500,8 +500,10 @@ def test_history_holds_what_a_plain_pass_over_the_split_gives(splits: Splits, tm
             float(cross_entropy(logits, batch.labels, label_smoothing=0.1)), rel=1e-4
         )
         assert row[f"{split}/accuracy"] == float((logits.argmax(1) == batch.labels).float().mean())
+        balanced = balanced_accuracy_score(batch.labels, logits.argmax(1))
+        assert row[f"{split}/balanced_accuracy"] == pytest.approx(balanced)
     assert row["epoch"] == 1
-    assert set(row) == {"epoch", "learning_rate"} | {f"{s}/{m}" for s in splits for m in ("loss", "accuracy")}
+    assert set(row) == {"epoch", "learning_rate"} | {f"{s}/{m}" for s in splits for m in MEASURES}
 
 
 def test_the_first_steps_are_adamws_by_hand(splits: Splits, tmp_path: Path) -> None:

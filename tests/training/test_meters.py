@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
 
 import facerep.training.meters
-from facerep.training.meters import Means
+from facerep.training.meters import ByClass, Means
 
 numbers = st.floats(-1e6, 1e6, width=32)
 batches = st.lists(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=5), max_size=6)
@@ -92,16 +93,49 @@ def test_they_go_on_from_their_totals_to_the_bit(
 
 def test_each_process_goes_on_from_its_own(accelerator: Accelerator) -> None:
     """Sums of 1e16 and of ones, which one fp64 sum would swallow. Of two that were saved, one that is left takes both."""
-    saved = [{"count": 1, "sums": {"loss": 1e16}}, {"count": 2, "sums": {"loss": 2.0}}]
+    saved = [{"count": n, "sums": {"loss": total}, "by_class": {}} for n, total in ((1, 1e16), (2, 2.0))]
     for rank, own in enumerate(saved):
         means = Means(accelerator)
         means._place = slice(rank, None, 2)
         means.load_state_dict(saved)
         means.add(torch.ones(3), {})
-        assert means.state_dict() == [{"count": own["count"] + 3, "sums": {"loss": own["sums"]["loss"] + 3}}]
+        assert means.state_dict() == [own | {"count": own["count"] + 3, "sums": {"loss": own["sums"]["loss"] + 3}}]
     alone = Means(accelerator)
     alone.load_state_dict(saved)
-    assert alone.state_dict() == [{"count": 3, "sums": {"loss": 1e16 + 2}}]
+    assert alone.state_dict() == [{"count": 3, "sums": {"loss": 1e16 + 2}, "by_class": {}}]
+
+
+answered = st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=5), max_size=6)
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
+@given(answered, answered, st.integers(0, 3))
+def test_a_score_by_class_is_scikit_learns_balanced_accuracy(
+    one: list[list[tuple[int, int]]], other: list[list[tuple[int, int]]], cut: int
+) -> None:
+    """Over two shares, batches of any size, and from the middle on; a class that nobody met does not count."""
+    rows = [row for batch in one + other for row in batch]
+    if not rows:
+        return
+
+    def add_to(means: Means, batch: list[tuple[int, int]]) -> None:
+        truth, said = (torch.tensor(column) for column in zip(*batch, strict=True))
+        right = (truth == said).float()
+        means.add(right, {"accuracy": right, "balanced_accuracy": ByClass(right, truth, 4)})
+
+    shares = [Means(Accelerator(cpu=True)) for _ in range(2)]
+    for means, given_batches in zip(shares, (one, other), strict=True):
+        for n, batch in enumerate(given_batches):
+            if n == cut:
+                means.load_state_dict(json.loads(json.dumps(means.state_dict())))
+            add_to(means, batch)
+    told = [total for means in shares for total in means.state_dict()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(facerep.training.meters, "gather_object", lambda own: told)
+        result = shares[0].result("val")
+    truth, said = zip(*rows, strict=True)
+    assert result["val/balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, said))
+    assert list(result) == ["val/accuracy", "val/balanced_accuracy", "val/loss"]
 
 
 def test_small_numbers_are_not_lost_among_many(accelerator: Accelerator) -> None:

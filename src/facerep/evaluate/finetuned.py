@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from facerep.core.files import atomic_folder, write_json_line
 from facerep.evaluate.frozen import outputs
 from facerep.evaluate.pictures import draw_confusions
 from facerep.evaluate.scores import answers_of, score_finetuned
+from facerep.faces.measure import largest_class
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import read_selection
 from facerep.figures.charts import draw_curves
@@ -48,7 +51,13 @@ def evaluate(params: Params, data: Path, finetuned: Path, metrics: Path) -> dict
         draw_confusions(folder, labels, predicted, names)
         for stage in TITLES:
             _draw_curves(stage, metrics, folder)
-    return score_finetuned(logits, labels, params.evaluate.bootstrap, params.seed)
+    return score_finetuned(logits, labels, _largest(data), params.evaluate.bootstrap, params.seed)
+
+
+def _largest(data: Path) -> int:
+    """The class of most labelled photographs, whatever they are used for."""
+    tables = [read_selection(data / "selection.parquet", role) for role in ("train", "val", "test")]
+    return largest_class(np.concatenate([rows["label"].to_numpy() for rows in tables]))
 
 
 def _draw_curves(stage: str, metrics: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ from facerep.evaluate.frozen import frozen_splits
 from facerep.evaluate.pictures import draw_frozen
 from facerep.evaluate.pretext_pictures import draw_pretext
 from facerep.evaluate.scores import answers_of, score_frozen, score_verification
+from facerep.faces.measure import measure_of
 from facerep.nets.convnext import load_backbone
 from facerep.params import Params
 from facerep.pretrain.model import load_pretext_model
@@ -38,7 +39,8 @@ def probe(params: Params, data: Path, pretrained: Path, metrics: Path) -> dict[s
     backbone = load_backbone(pretrained).to(device).eval()
     splits = frozen_splits(backbone, data, params.model.image_size, device)
     test = splits["test"]
-    found = score_frozen(settings, seed, splits)
+    measure = measure_of(params.measure, [name for split in splits.values() for name in split.names])
+    found = score_frozen(settings, seed, splits, measure)
     answers = {
         "photographs": answers_of(test.keys, test.names, found.right),
         "verification": score_verification(test, settings.verification_pairs, seed),

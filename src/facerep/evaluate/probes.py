@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from facerep.core.errors import FacerepError
+from facerep.faces.measure import ACCURACY, BALANCED, balanced_accuracy
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # scikit-learn's C, the inverse strength
 TEMPERATURE = 0.07  # of the neighbours' votes, as in Wu et al. 2018
@@ -23,11 +24,12 @@ def probe_answers(
     test_x: np.ndarray,
     test_y: np.ndarray,
     seed: int,
+    measure: str = ACCURACY,
 ) -> np.ndarray:
     """Which test photographs (bool N) logistic regression on features standardised by the training ones gets right.
 
-    C is the one of `PENALTIES` that is best on val (of equals the smallest, the strongest penalty); test is looked at
-    once. Features float32 N×D, labels int N. `seed` is handed to scikit-learn; its lbfgs draws nothing.
+    C is the one of `PENALTIES` that is best on val by `measure` (of equals the smallest, the strongest penalty); test is
+    looked at once. Features float32 N×D, labels int N. `seed` is handed to scikit-learn; its lbfgs draws nothing.
     Alain & Bengio, "Understanding intermediate layers using linear classifier probes" (2016).
 
     Raises FacerepError where `train_y` holds fewer than two identities.
@@ -37,13 +39,18 @@ def probe_answers(
     scaler = StandardScaler().fit(train_x)
     train_x, val_x, test_x = scaler.transform(train_x), scaler.transform(val_x), scaler.transform(test_x)
     best = _fitted(train_x, train_y, PENALTIES[0], seed)
-    best_score = best.score(val_x, val_y)
+    best_score = _score(best, val_x, val_y, measure)
     for penalty in PENALTIES[1:]:
         model = _fitted(train_x, train_y, penalty, seed)
-        score = model.score(val_x, val_y)
+        score = _score(model, val_x, val_y, measure)
         if score > best_score:
             best, best_score = model, score
     return np.asarray(best.predict(test_x) == test_y)
+
+
+def _score(model: LogisticRegression, x: np.ndarray, y: np.ndarray, measure: str) -> float:
+    right = model.predict(x) == y
+    return balanced_accuracy(right, y) if measure == BALANCED else float(right.mean())
 
 
 def _fitted(x: np.ndarray, y: np.ndarray, penalty: float, seed: int) -> LogisticRegression:
@@ -110,6 +117,28 @@ def bootstrap_interval(correct: np.ndarray, resamples: int, seed: int, level: fl
     n = len(correct)
     means = np.random.default_rng(seed).binomial(n, np.count_nonzero(correct) / n, resamples) / n
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def balanced_interval(
+    correct: np.ndarray, labels: np.ndarray, resamples: int, seed: int, level: float = 0.95
+) -> tuple[float, float]:
+    """The percentile bootstrap interval (low, high), in [0, 1], of a balanced accuracy, stratified by class.
+
+    Each class is resampled by itself, as the classes are given and not drawn: of n photographs n-1, which makes the spread
+    right, while n draws would be too sure of a small class (McCarthy & Snowden, "The bootstrap and finite population
+    sampling", Vital and Health Statistics 2-95, 1985). A class of one photograph says nothing of its spread.
+    `correct` is bool N, `labels` int N.
+
+    Raises FacerepError where there is no photograph.
+    """
+    if not len(correct):
+        raise FacerepError("evaluate: there is no test photograph; raise select.test_fraction.")
+    classes, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    shares = np.bincount(place, weights=correct) / counts
+    draws = np.maximum(counts - 1, 1)
+    recalls = np.random.default_rng(seed).binomial(draws, shares, (resamples, len(classes))) / draws
+    low, high = np.quantile(recalls.mean(1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

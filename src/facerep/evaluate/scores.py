@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from facerep.evaluate.probes import bootstrap_interval, knn_answers, probe_answers, top_k_accuracy
+from facerep.evaluate.probes import balanced_interval, bootstrap_interval, knn_answers, probe_answers, top_k_accuracy
 from facerep.evaluate.verification import Roc, verification, verification_bootstrap
+from facerep.faces.measure import ACCURACY, balanced_accuracy
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels
 from facerep.params import Probe
@@ -35,14 +36,23 @@ class Frozen(NamedTuple):
     roc: Roc
 
 
-def score_finetuned(logits: np.ndarray, labels: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
-    """metrics/evaluate.json, of a classifier's `logits` on test (float32 N×C)."""
+def score_finetuned(logits: np.ndarray, labels: np.ndarray, largest: int, resamples: int, seed: int) -> dict[str, Any]:
+    """metrics/evaluate.json, of a classifier's `logits` on test (float32 N×C).
+
+    `chance` is what a guess gets, of accuracy and balanced accuracy alike, and `majority` the accuracy of always
+    answering `largest`, the class of most labelled photographs.
+    """
     right = logits.argmax(1) == labels
     return {
         "test": {
             "accuracy": float(right.mean()),
+            "balanced_accuracy": balanced_accuracy(right, labels),
             "top5": top_k_accuracy(logits, labels, 5),
             "accuracy_ci95": list(bootstrap_interval(right, resamples, seed)),
+            "balanced_accuracy_ci95": list(balanced_interval(right, labels, resamples, seed)),
+            "chance": 1 / logits.shape[1],
+            "majority": float(np.mean(labels == largest)),
+            "classes": logits.shape[1],
             "photographs": len(labels),
         }
     }
@@ -65,13 +75,23 @@ def answers_of(keys: Sequence[str], identities: Sequence[str], right: dict[str, 
     }
 
 
-def score_frozen(settings: Probe, seed: int, splits: dict[str, Split]) -> Frozen:
-    """Linear probe and nearest neighbours, with all labels and with few, and verification, by features alone."""
+def score_frozen(settings: Probe, seed: int, splits: dict[str, Split], measure: str = ACCURACY) -> Frozen:
+    """Linear probe and nearest neighbours, with all labels and with few, and verification, by features alone.
+
+    `measure` on val chooses the probe's penalty.
+    """
     train, val, test = splits["train"], splits["val"], splits["test"]
 
     def probe(rows: np.ndarray) -> np.ndarray:
         return probe_answers(
-            train.features[rows], train.labels[rows], val.features, val.labels, test.features, test.labels, seed
+            train.features[rows],
+            train.labels[rows],
+            val.features,
+            val.labels,
+            test.features,
+            test.labels,
+            seed,
+            measure,
         )
 
     def nearest(rows: np.ndarray) -> np.ndarray:
@@ -87,11 +107,17 @@ def score_frozen(settings: Probe, seed: int, splits: dict[str, Split]) -> Frozen
 
     pairs, roc = verification(test.features, test.labels, max_impostors=settings.verification_pairs, seed=seed)
     accuracy = {name: float(answers.mean()) for name, answers in right.items()}
+    balanced = {name: balanced_accuracy(right[name], test.labels) for name in ("probe", "knn")}
     raw = knn_answers(_raw(train.pixels), train.labels, _raw(test.pixels), test.labels, 1)
     results = {
-        "probe": {"accuracy": accuracy["probe"], "by_labels": {str(n): accuracy[f"probe_{n}"] for n in budgets}},
+        "probe": {
+            "accuracy": accuracy["probe"],
+            "balanced_accuracy": balanced["probe"],
+            "by_labels": {str(n): accuracy[f"probe_{n}"] for n in budgets},
+        },
         "knn": {
             "accuracy": accuracy["knn"],
+            "balanced_accuracy": balanced["knn"],
             "accuracy_raw_pixels": float(raw.mean()),
             "by_labels": {str(n): accuracy[f"knn_{n}"] for n in budgets},
         },

@@ -14,6 +14,7 @@ from facerep.core.dependencies import code_of
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic_folder, is_main_process, write_json
 from facerep.faces.draws import Draws, send
+from facerep.faces.measure import ACCURACY, BALANCED, measure_of
 from facerep.faces.pixels import Batch, FacePixels
 from facerep.faces.roles import few_labels, read_selection
 from facerep.faces.transforms import normalize
@@ -25,6 +26,7 @@ from facerep.resume.checkpoints import checkpoints_of
 from facerep.resume.unfinished import discard_finished
 from facerep.training.history import report
 from facerep.training.loop import fit
+from facerep.training.meters import ByClass
 from facerep.training.runtime import Runtime, arithmetic
 from facerep.training.task import photographs
 
@@ -32,12 +34,12 @@ from facerep.training.task import photographs
 class IdentityTask:
     """Whose face is it? As the training loop sees it."""
 
-    monitor = "accuracy"
     largest = True
 
-    def __init__(self, settings: Settings, train: FacePixels) -> None:
+    def __init__(self, settings: Settings, train: FacePixels, monitor: str = ACCURACY) -> None:
         self.settings = settings
         self.train = train  # where mixup finds a photograph's partner
+        self.monitor = monitor
 
     def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Tensor | MixedLabels]:
         """Crop, mirror and mix for training; the truth is the identity, int64 B."""
@@ -58,11 +60,16 @@ class IdentityTask:
             return mixed_cross_entropy(logits, truth, smoothing)
         return cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
 
-    def scores(self, output: Output, truth: Tensor | MixedLabels) -> dict[str, Tensor]:
-        """`accuracy`: 0 or 1, float32 B; of mixed photographs the share that was answered."""
+    def scores(self, output: Output, truth: Tensor | MixedLabels) -> dict[str, Tensor | ByClass]:
+        """`accuracy` and `balanced_accuracy`: 0 or 1, float32 B; of mixed photographs the share that was answered.
+
+        A mixed photograph counts for its own class.
+        """
         if isinstance(truth, MixedLabels):
-            return {"accuracy": mixed_accuracy(output.logits, truth)}
-        return {"accuracy": (output.logits.argmax(1) == truth).float()}
+            right, own = mixed_accuracy(output.logits, truth), truth.own
+        else:
+            right, own = (output.logits.argmax(1) == truth).float(), truth
+        return {ACCURACY: right, BALANCED: ByClass(right, own, output.logits.shape[1])}
 
 
 def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Path, speed: Path) -> dict[str, Any]:
@@ -81,6 +88,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     settings = params.finetune
     selection = data / "selection.parquet"
     tables = {role: read_selection(selection, role) for role in ("train", "val", "test")}
+    measure = measure_of(params.measure, [name for rows in tables.values() for name in rows["identity"].to_pylist()])
     if settings.labels_per_identity is not None:
         tables["train"] = _few(tables["train"], settings.labels_per_identity, params.seed)
     pairs = zip(tables["train"]["label"].to_pylist(), tables["train"]["identity"].to_pylist(), strict=True)
@@ -93,15 +101,16 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     freeze(model, settings.trainable)
     run = arithmetic(Runtime.of(params))
     run |= {"memory_mb": params.memory_mb, "model": params.model.model_dump(), "finetune": settings.model_dump()}
+    run |= {"measure": measure}
     weights = sorted(p for p in pretrained.iterdir() if p.is_file())
     checkpoints = checkpoints_of("finetune", run, [selection, *weights], code_of("finetune"))
     with ExitStack() as stack:
         if is_main_process():
             stack.enter_context(checkpoints.held())
             discard_finished("pretrain", "finetune", but=checkpoints.name)
-        task = IdentityTask(settings, splits["train"])
+        task = IdentityTask(settings, splits["train"], measure)
         result = fit(model, task, splits, settings, Runtime.of(params), checkpoints, curves)
-        metrics = {"identities": len(names)}
+        metrics: dict[str, Any] = {"identities": len(names), "measure": measure}
         if not is_main_process():
             return metrics
         metrics |= report(result, splits, curves)

@@ -1,7 +1,7 @@
 """A study: one YAML file that says what is compared, checked before any work starts."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -48,6 +48,7 @@ class Study(Strict):
     title: Annotated[str, Field(min_length=1)]
     preset: str  # of presets/: where everything that the study does not name comes from
     baseline: Name
+    measure: Literal["auto", "accuracy", "balanced_accuracy"] = "auto"  # what chooses and decides; as in params.yaml
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     budgets: Annotated[dict[Labels, Setting], Field(min_length=1)]  # labels per identity, and what goes with them
     set: Setting = Field(default_factory=dict)
@@ -64,6 +65,9 @@ class Study(Strict):
             for labels in variant.budgets:
                 if labels not in self.budgets:
                     raise ValueError(f"variants.{name}.budgets: {labels} labels are no budget of this study")
+        own = [each for one in self.variants.values() for each in (one.set, *one.budgets.values())]
+        if any("measure" in each for each in (self.set, *self.budgets.values(), *own)):
+            raise ValueError("set: measure is a key of the study itself, the same for all runs")
         if self.tune is not None and (extra := sorted(set(self.tune.labels) - set(self.budgets))):
             raise ValueError(f"tune.labels: {extra[0]} labels are no budget of this study")
         return self

@@ -4,9 +4,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
+from facerep.faces.measure import ACCURACY
+from facerep.study.page.figures import slug_of
+from facerep.study.page.words import MEASURES
 
 UNDER_WAY = "The study is under way: no seed is complete yet."
 
@@ -14,11 +18,14 @@ UNDER_WAY = "The study is under way: no seed is complete yet."
 def headline(results: Path, link: str) -> str:
     """The verdict in a sentence, and a figure, as Markdown. `link` is the folder as the Markdown file reaches it."""
     verdict = json.loads((results / "verdict.json").read_text(encoding="utf-8"))
-    return f"**{verdict['sentence']}**\n\n{_figure(link)}"
+    return f"**{verdict['sentence']}**\n\n{_figure(verdict, link)}"
 
 
-def _figure(link: str) -> str:
-    return f"![Accuracy by labels per identity, with 95 % bands]({link}/figures/curves-accuracy.svg)"
+def _figure(verdict: dict[str, Any], link: str) -> str:
+    named = MEASURES[verdict.get("measure", ACCURACY)].short
+    return (
+        f"![{named.capitalize()} by labels per identity, with 95 % bands]({link}/figures/curves-{slug_of(named)}.svg)"
+    )
 
 
 def section(results: Path, link: str) -> str:
@@ -39,7 +46,7 @@ def section(results: Path, link: str) -> str:
     ]
     parts.append("\n".join(lines))
     parts.append((results / "table.md").read_text(encoding="utf-8").strip())
-    parts.append(_figure(link))
+    parts.append(_figure(verdict, link))
     hours = time["seconds_total"] * time["threads"] / 3600
     parts.append(
         f"{time['runs']} runs, {time['of_tuning']} of them for tuning alone: {hours:.1f} core hours in all "

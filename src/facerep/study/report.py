@@ -20,22 +20,8 @@ from facerep.study.config import Study
 from facerep.study.page import page
 from facerep.study.runs.bench import Bench
 from facerep.study.runs.provenance import about, script
-from facerep.study.runs.records import GALLERIES, Record, write_tables
+from facerep.study.runs.records import GALLERIES, TUNING, Record, write_tables
 from facerep.study.runs.tuning import Choice
-
-TUNING = pa.schema(
-    [
-        ("variant", pa.string()),
-        ("key", pa.string()),
-        ("value", pa.float64()),
-        ("labels", pa.int64()),
-        ("seed", pa.int64()),
-        ("val_accuracy", pa.float64()),
-        ("seconds", pa.float64()),
-        ("chosen", pa.bool_()),
-        ("experiment", pa.string()),
-    ]
-)
 
 
 def report(bench: Bench, path: Path, drop: bool = False) -> str:
@@ -45,7 +31,7 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
     before anything is written, when runs that the folder holds are no longer the study's, unless it may `drop` them.
     """
     study, folder = bench.study, bench.results
-    accuracies, seconds = bench.accuracies(), bench.seconds()
+    scores, seconds = bench.scores(), bench.seconds()
     choice = bench.choice()
     if (gone := bench.unplanned(choice)) and not drop:
         raise FacerepError(
@@ -55,7 +41,7 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
     tables, records, missing = bench.collect(choice)
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(tables, folder)  # first what was measured, so that an unfinished study can go on from it elsewhere
-    _write_tuning(choice, accuracies, seconds, folder / "tuning.csv")
+    _write_tuning(choice, scores, seconds, folder / "tuning.csv")
     first = min(records, key=lambda r: (r.run.variant != study.baseline, r.run.seed, r.run.labels), default=None)
     _write_locks(first, records, folder)
     answers = answer(study, tables)
@@ -68,7 +54,7 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
     trials = {trial.run.name: trial.run for trial in choice.trials}
     for run in runs:
         trials.pop(run.name, None)
-    further = {name: seconds.get(name) for name in trials if name in accuracies}
+    further = {name: seconds.get(name) for name in trials if name in scores}
     told = about(study, path, tables, first, before, tuned=choice.tuned, trials=further)
     write_json(folder / "about.json", told)
     _write_text(script(study, list(trials.values()), runs, told["commits"]), folder / "commands.sh")
@@ -90,7 +76,7 @@ def _write_text(text: str, path: Path) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _write_tuning(choice: Choice, accuracies: dict[str, float], seconds: dict[str, float], path: Path) -> None:
+def _write_tuning(choice: Choice, scores: dict[str, float], seconds: dict[str, float], path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {
             "variant": trial.variant,
@@ -98,7 +84,7 @@ def _write_tuning(choice: Choice, accuracies: dict[str, float], seconds: dict[st
             "value": trial.value,
             "labels": trial.run.labels,
             "seed": trial.run.seed,
-            "val_accuracy": accuracies.get(trial.run.name),
+            "val_score": scores.get(trial.run.name),
             "seconds": seconds.get(trial.run.name),
             "chosen": (trial.variant, trial.key, trial.value) in choice.chosen,
             "experiment": trial.run.name,

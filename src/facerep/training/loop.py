@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.stopping import Agreement, StopRequest
 from facerep.training.averaging import WeightAverage
 from facerep.training.history import Fit, History, write_curves
-from facerep.training.meters import Means
+from facerep.training.meters import ByClass, Means
 from facerep.training.runtime import Runtime, accelerator_for, peak_memory_mb
 from facerep.training.schedule import learning_rate_factor
 from facerep.training.task import Task
@@ -224,7 +224,7 @@ class _Run:
         self._save_if_wanted()  # out here, where the model holds its own weights
         return means.result(split)
 
-    def _forward(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Mapping[str, Tensor | ByClass]]:
         """Losses and scores of a batch."""
         inputs, truth = self.task.prepare(batch, draws, train)
         if train:

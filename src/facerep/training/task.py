@@ -1,5 +1,6 @@
 """What the training loop needs to know of what is learned."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +10,7 @@ from facerep import params
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch
 from facerep.faces.transforms import color_jitter, crop_and_flip, random_grayscale, to_float
+from facerep.training.meters import ByClass
 
 
 class Task(Protocol):
@@ -26,7 +28,7 @@ class Task(Protocol):
     def losses(self, output: Any, truth: Any) -> Tensor:
         """What each input costs, float32, as many as there are inputs."""
 
-    def scores(self, output: Any, truth: Any) -> dict[str, Tensor]:
+    def scores(self, output: Any, truth: Any) -> Mapping[str, Tensor | ByClass]:
         """How well each input was answered, by name, float32, as many as there are inputs."""
 
 

@@ -8,12 +8,13 @@ import pytest
 from scipy import stats
 
 from facerep.core.errors import FacerepError
-from facerep.study.analysis.compare import Answers, answer, word_of
+from facerep.study.analysis.compare import Answers, answer, deciding, word_of
 from facerep.study.analysis.verdict import verdict
 from facerep.study.runs.plan import Run
 from facerep.study.runs.records import Tables
 from tests.support.study.runs import records, study, tables
 
+BALANCED = ("balanced_accuracy", "probe_balanced", "knn_balanced")
 BASE = {2: 0.2, 4: 0.3, 8: 0.4}
 GAIN = {"original": 0.0, "rotated": 0.12, "grayscale": 0.0}
 
@@ -43,13 +44,13 @@ def test_every_row_is_there_the_baseline_first(found: tuple[Tables, Answers]) ->
     keys = [(r["measure"], r["labels"], r["variant"]) for r in found[1].comparisons.to_pylist()]
     assert keys == [
         (measure, labels, variant)
-        for measure in ("accuracy", "probe", "knn", "auc", "eer")
-        for labels in ((None, 2, 4, 8) if measure in ("accuracy", "probe", "knn") else (None,))
+        for measure in ("accuracy", "probe", "knn", *BALANCED, "auc", "eer")
+        for labels in ((None,) if measure in ("auc", "eer") else (None, 2, 4, 8))
         for variant in ("original", "rotated", "grayscale")
     ]
 
 
-@pytest.mark.parametrize("measure", ["accuracy", "probe", "auc", "eer"])
+@pytest.mark.parametrize("measure", ["accuracy", "probe", "balanced_accuracy", "knn_balanced", "auc", "eer"])
 @pytest.mark.parametrize("labels", [None, 4])
 def test_a_row_says_of_its_runs_what_numpy_and_scipy_say(
     found: tuple[Tables, Answers], measure: str, labels: int | None
@@ -204,6 +205,102 @@ def test_the_verdict_in_words(found: tuple[Tables, Answers]) -> None:
     nothing = verdict(study(), answer(study(), tables(study(), alone)), 48)
     assert nothing["sentence"] == "There is nothing to compare with original yet."
     assert not any("smallest p after Holm is" in rule for rule in nothing["rules"])
+
+
+UNEVEN = {"healthy": 150, "ill": 10, "other": 10}
+
+
+@pytest.fixture(scope="module")
+def uneven() -> tuple[Tables, Answers]:
+    """`rotated` knows the largest class better and forgets the small ones: by accuracy it helps, balanced it hurts."""
+    of = study()
+
+    def of_classes(run: Run) -> tuple[float, ...]:
+        return (0.9, 0.1, 0.1) if run.variant == "rotated" else (0.7, 0.6, 0.6)
+
+    made = tables(of, records(of, of_classes, classes=UNEVEN, measure="balanced_accuracy"))
+    return made, answer(of, made)
+
+
+def test_a_study_of_uneven_classes_decides_by_balanced_accuracy(uneven: tuple[Tables, Answers]) -> None:
+    made, answers = uneven
+    words = {
+        measure: rows_of(answers, measure=measure, labels=None, variant="rotated")[0]["word"]
+        for measure in ("accuracy", "balanced_accuracy")
+    }
+    assert words == {"accuracy": "helps", "balanced_accuracy": "hurts"}
+    assert answers.measure == "balanced_accuracy"
+    said = verdict(study(), answers, 0)
+    assert (said["measure"], said["variants"]["rotated"]["word"]) == ("balanced_accuracy", "hurts")
+    mine, base = (values(made, name, None, "balanced_accuracy") for name in ("rotated", "original"))
+    points = f"{100 * (mine - base).mean():+.1f}".replace("-", "−")
+    assert said["variants"]["rotated"]["sentence"].startswith(f"{points} points of balanced test accuracy over")
+    assert any("the largest class has over twice as many photographs as the smallest" in rule for rule in said["rules"])
+    saved = {(r["variant"], r["labels"]): r for r in answers.saved.to_pylist()}
+    assert saved["rotated", 4]["accuracy"] == pytest.approx(values(made, "rotated", 4, "balanced_accuracy").mean())
+
+
+def test_a_balanced_interval_is_as_wide_as_the_small_classes_make_it(uneven: tuple[Tables, Answers]) -> None:
+    """Against a plain double loop: seeds with replacement, and each one's classes photograph by photograph, one less."""
+    made, answers = uneven
+    rng = np.random.default_rng(0)
+    rows = made["photographs"].to_pandas()
+    gaps = {}
+    for seed in range(8):
+        mine, base = (
+            rows[(rows.variant == name) & (rows.labels == 4) & (rows.seed == seed)].reset_index()
+            for name in ("rotated", "original")
+        )
+        parts = [(mine.finetuned.astype(float) - base.finetuned)[mine.identity == name].to_numpy() for name in UNEVEN]
+        gaps[seed] = parts
+    drawn = [
+        np.mean(
+            [
+                np.mean([rng.choice(part, len(part) - 1).mean() for part in gaps[seed]])
+                for seed in rng.integers(8, size=8)
+            ]
+        )
+        for _ in range(3000)
+    ]
+    (row,) = rows_of(answers, measure="balanced_accuracy", labels=4, variant="rotated")
+    tail = stats.norm.cdf(-np.sqrt(8 / 7) * stats.t.ppf(0.975, 7))  # of so few seeds, Hesterberg's
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.02)
+
+
+def test_where_classes_are_even_or_the_study_says_so_accuracy_decides(found: tuple[Tables, Answers]) -> None:
+    assert found[1].measure == "accuracy"
+    rules = " ".join(verdict(study(), found[1], 0)["rules"])
+    assert "Accuracy decides, since the largest class has at most twice as many photographs" in rules
+    asked = " ".join(verdict(study(measure="accuracy"), found[1], 0)["rules"])
+    assert "Accuracy decides, since the study's file says so." in asked
+
+
+def test_one_run_that_says_balanced_is_enough_and_older_runs_say_nothing(found: tuple[Tables, Answers]) -> None:
+    runs = found[0]["runs"]
+    place = runs.column_names.index("measure")
+
+    def said(measures: list[str | None]) -> str | None:
+        column = pa.array(measures + ["accuracy" if any(measures) else None] * (len(runs) - len(measures)), pa.string())
+        return deciding({**found[0], "runs": runs.set_column(place, "measure", column)})
+
+    assert said(["accuracy", "balanced_accuracy"]) == "balanced_accuracy"
+    assert said(["accuracy"]) == "accuracy"
+    assert said([None]) is None
+
+
+def test_results_of_before_balanced_accuracy_are_compared_by_accuracy(found: tuple[Tables, Answers]) -> None:
+    runs = found[0]["runs"]
+    for name in (*BALANCED, "measure", "val_score", "chance", "majority"):
+        field = runs.schema.field(name)
+        runs = runs.set_column(runs.column_names.index(name), name, pa.nulls(len(runs), field.type))
+    old = answer(study(), {**found[0], "runs": runs})
+    kept = [row for row in found[1].comparisons.to_pylist() if row["measure"] not in BALANCED]
+    assert old.comparisons.to_pylist() == kept
+    assert old.saved.equals(found[1].saved)
+    said = verdict(study(), old, 0)
+    assert said["measure"] == "accuracy"
+    assert not any("decides, since" in rule for rule in said["rules"])
 
 
 def test_the_rules_say_how_it_was_tuned(found: tuple[Tables, Answers]) -> None:

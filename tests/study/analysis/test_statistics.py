@@ -49,6 +49,28 @@ def test_photographs_are_resampled_as_by_a_plain_loop() -> None:
                 assert got[number, replicate, column] == pytest.approx(expected, abs=1e-12)
 
 
+def test_balanced_photographs_are_resampled_class_by_class() -> None:
+    """The spread is that of a mean of independent classes, each estimated without bias from its photographs."""
+    classes = np.repeat(["b", "a", "c"], [5, 60, 15])
+    rng = np.random.default_rng(0)
+    values = (rng.random((80, 2)) < 0.6).astype(float)
+    (got,) = photograph_bootstrap([values], 20_000, 0, [classes])
+    recalls = np.array([[values[classes == name, k].mean() for k in (0, 1)] for name in "abc"])
+    counts = np.array([[60], [5], [15]])
+    assert got.mean(0) == pytest.approx(recalls.mean(0), abs=0.005)
+    assert got.std(0) == pytest.approx(np.sqrt((recalls * (1 - recalls) / (counts - 1)).sum(0)) / 3, rel=0.03)
+    (alone,) = photograph_bootstrap([values], 50, 0, [np.arange(80)])
+    assert alone == pytest.approx(np.tile(values.mean(0), (50, 1))), "one photograph a class: nothing varies"
+
+
+def test_balanced_columns_stay_paired() -> None:
+    classes = np.arange(40) % 3
+    values = [np.random.default_rng(1).random((40, 2)) < 0.5]
+    both = photograph_bootstrap(values, 30, 0, [classes])
+    gap = photograph_bootstrap([values[0][:, :1].astype(float) - values[0][:, 1:]], 30, 0, [classes])
+    assert gap[..., 0] == pytest.approx(both[..., 0] - both[..., 1])
+
+
 @pytest.mark.parametrize("chunk", [1, 45, 100, 1_000_000])
 def test_no_replicate_depends_on_the_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = photograph_bootstrap(outcomes(), 50, seed=1)

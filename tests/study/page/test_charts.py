@@ -34,9 +34,13 @@ TRACES = [
     Trace("12 labels", {0: [(1, 0.1), (2, 0.3), (3, 0.42)], 1: [(1, 0.2), (2, 0.35), (3, 0.44)]}, LOOKS["rotated"]),
     Trace("3 labels", {0: [(1, 0.05), (3, 0.2)], 1: [(3, 0.22)]}, LOOKS["rotated"]),
 ]
+LEVELS = {"chance": 0.1, "always the largest": 0.62}
 DRAWINGS: dict[str, Callable[[Path], None]] = {
     "label curves": lambda path: charts.draw_label_curves(
         CURVES, LOOKS, "Accuracy", path, (344, 340), charts.limits_of(CURVES)
+    ),
+    "label curves with levels": lambda path: charts.draw_label_curves(
+        CURVES, LOOKS, "Accuracy", path, (344, 340), charts.limits_of(CURVES, LEVELS.values()), levels=LEVELS
     ),
     "forest": lambda path: charts.draw_forest(ROWS, "Difference", path, 344),
     "wide forest": lambda path: charts.draw_forest(ROWS, "Difference", path, 760),
@@ -106,6 +110,20 @@ def test_label_curves_hold_means_and_bands(tmp_path: Path) -> None:
     dashes = [re.search(r"stroke-dasharray: [^;]+", ET.tostring(figure.groups[f"mean-{n}"], "unicode")) for n in (0, 1)]
     assert dashes[0] is None  # the baseline is solid
     assert dashes[1] is not None
+
+
+def test_levels_are_lines_across_the_figure_with_their_names(tmp_path: Path) -> None:
+    """Below all curves and above them: the axis holds them, so that one sees on which side a curve lies."""
+    figure = drawn("label curves with levels", tmp_path)
+    tops = [places for name in LEVELS for places in [figure.line(f"level-{[*LEVELS].index(name)}")]]
+    for (xs, ys), level in zip(tops, LEVELS.values(), strict=True):
+        assert figure.values("y", ys) == pytest.approx([level, level], abs=1e-4)
+        across = figure.values("x", xs, log=True)
+        assert across[0] < 3 and across[1] > 12
+    assert set(LEVELS) <= set(figure.words)
+    low, high = charts.limits_of(CURVES, LEVELS.values())
+    assert low < 0.1 and high > 0.62
+    assert charts.limits_of(CURVES) == charts.limits_of(CURVES, [0.2]), "a level among the curves moves nothing"
 
 
 @pytest.mark.parametrize("name", ["forest", "wide forest"])

@@ -278,7 +278,7 @@ def test_a_study_that_is_half_tuned_has_a_page(tmp_path: Path) -> None:
     path = tmp_path / "tuning.csv"
     head, first, *rest = path.read_text().splitlines()
     values = first.split(",")
-    values[head.split(",").index("val_accuracy")] = ""
+    values[head.split(",").index("val_score")] = ""
     path.write_text("\n".join([head, ",".join(values), *rest]) + "\n")
     render(tmp_path, photographs=False)
     assert "tuning" in (tmp_path / "index.html").read_text().lower()

@@ -46,6 +46,7 @@ def test_what_a_run_changes() -> None:
     assert planner(of).run("rotated", 2, 5, {"finetune.learning_rate": 0.2}).settings == {
         "pretext": "rotated",
         "seed": 5,
+        "measure": "auto",
         "threads": 1,
         "pretrain.epochs": 4,
         "finetune.learning_rate": 0.2,
@@ -65,7 +66,13 @@ def test_a_run_sets_what_the_preset_changes_and_the_study_has_the_last_word() ->
         expected |= {f"{section}.{key}": value for key, value in values.items() if now[section][key] != value}
     assert {"crop.method", "select.roles", "download.archives"} <= expected.keys()
     assert "crop.size" not in expected, "as in params.yaml already"
-    own = {"pretext": "rotated", "seed": 0, "finetune.labels_per_identity": 4, "probe.labels": [2, 4, 8]}
+    own = {
+        "pretext": "rotated",
+        "seed": 0,
+        "measure": "auto",
+        "finetune.labels_per_identity": 4,
+        "probe.labels": [2, 4, 8],
+    }
     own |= {"pretrain.epochs": 3, "pretrain.rotations": "all"}
     assert run.settings == expected | own
     flags = [word for word in run.arguments if "=" in word]
@@ -84,6 +91,12 @@ def test_a_preset_that_was_written_into_params_yaml_makes_the_same_runs(tmp_path
     assert written.preset == {}
     assert [run.name for run in written.runs({})] == [run.name for run in before]
     assert {run.name for run in before}.isdisjoint(run.name for run in planner(study(preset="demo")).runs({}))
+
+
+def test_a_study_hands_its_measure_to_every_run() -> None:
+    runs = planner(study(measure="balanced_accuracy")).runs({})
+    assert {run.settings["measure"] for run in runs} == {"balanced_accuracy"}
+    assert all("measure=balanced_accuracy" in run.arguments for run in runs)
 
 
 def test_a_name_tells_what_counts_and_nothing_else() -> None:

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from facerep.core.errors import FacerepError
-from facerep.study.runs.records import joined, read_tables, split, tables_of, write_tables
+from facerep.study.runs.records import joined, read_tables, read_tuning, split, tables_of, write_tables
 from tests.support.study.runs import PHOTOGRAPHS, planner, record, records, study, tables
 
 
@@ -30,6 +32,41 @@ def test_a_record_becomes_rows() -> None:
     assert {(r["stage"], r["epoch"], r["measure"]): r["value"] for r in curves}["pretrain", 2, "val/loss"] == 1.5
     assert len(curves) == 8
     assert {r["measure"] for r in curves} == {"train/loss", "val/loss"}, "the mark of the kept epoch is no measure"
+
+
+def test_balanced_values_are_scikit_learns() -> None:
+    classes = {"a": 90, "b": 20, "c": 10}
+    made = record(
+        planner(study()).run("rotated", 4, 3, {}), (0.9, 0.3, 0.5), classes=classes, measure="balanced_accuracy"
+    )
+    parts = tables_of(made, None)
+    (row,) = parts["runs"].to_pylist()
+    photographs = parts["photographs"].to_pylist()
+    truth = [one["identity"] for one in photographs]
+    for measure, way in (("balanced_accuracy", "finetuned"), ("probe_balanced", "probe"), ("knn_balanced", "knn")):
+        said = [one["identity"] if one[way] else "c" if one["identity"] == "a" else "a" for one in photographs]
+        assert row[measure] == pytest.approx(balanced_accuracy_score(truth, said))
+    assert (row["chance"], row["majority"]) == (1 / 3, 0.75)
+    assert (row["measure"], row["val_score"]) == (
+        "balanced_accuracy",
+        made.json("metrics/finetune.json")["val"]["balanced_accuracy"],
+    )
+
+
+def test_results_of_before_balanced_accuracy_are_read_with_nulls(tmp_path: Path) -> None:
+    of = study(seeds=[0])
+    found = tables(of, records(of, lambda run: 0.3))
+    write_tables(found, tmp_path)
+    later = ["balanced_accuracy", "probe_balanced", "knn_balanced", "chance", "majority", "measure", "val_score"]
+    pq.write_table(found["runs"].drop_columns(later), tmp_path / "runs.parquet")
+    runs = read_tables(tmp_path)["runs"]
+    assert runs.schema.equals(found["runs"].schema)
+    assert all(runs[name].null_count == len(runs) for name in later)
+    assert runs["accuracy"].equals(found["runs"]["accuracy"])
+    (tmp_path / "tuning.csv").write_text("variant,key,value,labels,seed,val_accuracy,experiment\na,b,1,2,3,0.5,x\n")
+    assert read_tuning(tmp_path).select(["val_score", "experiment"]).to_pylist() == [
+        {"val_score": 0.5, "experiment": "x"}
+    ]
 
 
 def test_tables_are_in_order_and_pretraining_stands_once_a_seed() -> None:

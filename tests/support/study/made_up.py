@@ -206,7 +206,7 @@ def _tuning(path: Path, variants: Sequence[str], rng: np.random.Generator) -> No
             for seed in (100, 101):
                 score = 0.31 - 0.02 * abs(np.log2(value / 0.001)) + rng.normal(0, 0.004)
                 row = {"variant": variant, "key": "finetune.learning_rate", "value": value, "labels": 6, "seed": seed}
-                rows.append(row | {"val_accuracy": score, "chosen": value == 0.001})
+                rows.append(row | {"val_score": score, "chosen": value == 0.001})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

@@ -34,17 +34,36 @@ def planner(of: Study) -> Planner:
     return Planner(of, ROOT / "params.yaml")
 
 
-def record(run: Run, accuracy: float, auc: float = 0.6, budgets: tuple[int, ...] = (2, 4, 8)) -> Record:
-    """Answers drawn with that chance; the photographs depend on the seed alone, the draws on the run."""
+def record(
+    run: Run,
+    accuracy: float | tuple[float, ...],
+    auc: float = 0.6,
+    budgets: tuple[int, ...] = (2, 4, 8),
+    classes: dict[str, int] | None = None,
+    measure: str = "accuracy",
+) -> Record:
+    """Answers drawn with that chance; the photographs depend on the seed alone, the draws on the run.
+
+    `classes` are the photographs of each class; without them one class has all. `accuracy` may be one for each class.
+    """
+    counts = classes or {"p": PHOTOGRAPHS}
+    identities = [name for name, n in counts.items() for _ in range(n)]
+    chance = np.repeat(accuracy if isinstance(accuracy, tuple) else (accuracy,) * len(counts), list(counts.values()))
+    accuracy = float(chance.mean())
     rng = np.random.default_rng([run.seed, run.labels, sum(run.variant.encode())])
-    luck = np.random.default_rng([run.seed, run.labels]).random(PHOTOGRAPHS)  # how hard each photograph is
-    right = luck + rng.normal(0, 0.2, PHOTOGRAPHS) < accuracy
-    answers = {"key": [f"test/p/{run.seed}-{n:03d}" for n in range(PHOTOGRAPHS)], "identity": ["p"] * PHOTOGRAPHS}
+    luck = np.random.default_rng([run.seed, run.labels]).random(len(identities))  # how hard each photograph is
+    right = luck + rng.normal(0, 0.2, len(identities)) < chance
+    answers = {"key": [f"test/p/{run.seed}-{n:03d}" for n in range(len(identities))], "identity": identities}
     columns: dict[str, Any] = {"probe": right, "knn": right}
     for n in budgets:
-        columns |= {f"probe_{n}": rng.random(PHOTOGRAPHS) < accuracy / 2, f"knn_{n}": rng.random(PHOTOGRAPHS) < 0.1}
+        columns |= {
+            f"probe_{n}": rng.random(len(identities)) < accuracy / 2,
+            f"knn_{n}": rng.random(len(identities)) < 0.1,
+        }
     by = {way: {str(n): float(columns[f"{way}_{n}"].mean()) for n in budgets} for way in ("probe", "knn")}
-    evaluate = {"test": {"accuracy": float(right.mean()), "top5": 0.9, "photographs": PHOTOGRAPHS}}
+    balanced = float(np.mean([right[np.array(identities) == name].mean() for name in counts]))
+    test = {"accuracy": float(right.mean()), "balanced_accuracy": balanced, "top5": 0.9, "photographs": len(identities)}
+    evaluate = {"test": test | {"chance": 1 / len(counts), "majority": max(counts.values()) / len(identities)}}
     probe = {
         "probe": {"accuracy": 0.3, "by_labels": by["probe"]},
         "knn": {"accuracy": 0.1, "by_labels": by["knn"]},
@@ -57,7 +76,10 @@ def record(run: Run, accuracy: float, auc: float = 0.6, budgets: tuple[int, ...]
     files: dict[str, Any] = {
         "metrics/evaluate.json": evaluate,
         "metrics/probe.json": probe,
-        "metrics/finetune.json": {"val": {"accuracy": accuracy - 0.01}},
+        "metrics/finetune.json": {
+            "measure": measure,
+            "val": {"accuracy": accuracy - 0.01, "balanced_accuracy": balanced - 0.02},
+        },
         "metrics/pretrain.json": {"test": {"accuracy": 0.97}} if trained else {"epochs": 0},
         "metrics/download.json": {"files": 1},
         "metrics/crop.json": {"photographs": 9, "faces": 9},
@@ -76,9 +98,9 @@ def record(run: Run, accuracy: float, auc: float = 0.6, budgets: tuple[int, ...]
     return Record(run, "c" * 40, packed)
 
 
-def records(of: Study, accuracy: Any, auc: Any = lambda variant: 0.6) -> list[Record]:
-    """One of every run; `accuracy` and `auc` give what is asked of a run and of a variant."""
-    return [record(run, accuracy(run), auc(run.variant)) for run in planner(of).runs({})]
+def records(of: Study, accuracy: Any, auc: Any = lambda variant: 0.6, **more: Any) -> list[Record]:
+    """One of every run; `accuracy` and `auc` give what is asked of a run and of a variant, `more` goes to `record`."""
+    return [record(run, accuracy(run), auc(run.variant), **more) for run in planner(of).runs({})]
 
 
 def tables(of: Study, made: list[Record]) -> Tables:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from facerep.core.errors import FacerepError
+from facerep.faces.measure import ACCURACY, BALANCED
 from facerep.study.analysis.efficiency import labels_saved
 from facerep.study.analysis.statistics import (
     ALPHA,
@@ -18,7 +19,9 @@ from facerep.study.analysis.statistics import (
 from facerep.study.config import Study
 from facerep.study.runs.records import Tables
 
-BY_LABELS = {"accuracy": "finetuned", "probe": "probe", "knn": "knn"}  # measure: its column among the photographs
+PLAIN = {"accuracy": "finetuned", "probe": "probe", "knn": "knn"}  # measure: its column among the photographs
+EVEN = {"balanced_accuracy": "finetuned", "probe_balanced": "probe", "knn_balanced": "knn"}  # each class counts alike
+BY_LABELS = PLAIN | EVEN
 BY_MODEL = {"auc": 1, "eer": -1}  # of the pretrained features alone; -1: less is better
 RESAMPLES = 10_000
 WITHIN = 1_000  # resamples of a seed's photographs
@@ -42,6 +45,7 @@ class Answers(NamedTuple):
 
     comparisons: pa.Table
     saved: pa.Table
+    measure: str | None  # what decides, as the runs say; None: they do not yet, and it is accuracy
 
 
 class _Pair(NamedTuple):
@@ -59,6 +63,7 @@ def answer(study: Study, tables: Tables) -> Answers:
 
     Raises FacerepError when two variants of a seed were not judged on the same photographs, or no seed is complete.
     """
+    measure = deciding(tables)
     whole = {variant: _whole_seeds(study, tables, variant) for variant in study.variants}
     if not whole[study.baseline]:
         raise FacerepError(
@@ -73,12 +78,18 @@ def answer(study: Study, tables: Tables) -> Answers:
         pair = _pair(study, tables, variant, seeds)
         family = len(study.variants) - 1
         rows += [_row(measure, labels, variant, pair, family) for measure, labels in pair.values]
-        saved += _saved_rows(study, variant, pair, len(seeds))
+        saved += _saved_rows(study, variant, pair, len(seeds), measure or ACCURACY)
     _adjust(rows, len(study.variants) - 1)
     order = {variant: n for n, variant in enumerate([study.baseline, *study.variants])}
     measures = [*BY_LABELS, *BY_MODEL]
     rows.sort(key=lambda row: (measures.index(row["measure"]), row["labels"] or 0, order[row["variant"]]))
-    return Answers(pa.Table.from_pylist(rows, COMPARISONS), pa.Table.from_pylist(saved, SAVED))
+    return Answers(pa.Table.from_pylist(rows, COMPARISONS), pa.Table.from_pylist(saved, SAVED), measure)
+
+
+def deciding(tables: Tables) -> str | None:
+    """The measure that chose in the runs. They are of the same photographs; where seeds disagree it is the balanced one."""
+    said = {measure for measure in tables["runs"]["measure"].to_pylist() if measure is not None}
+    return max(said, key=lambda measure: measure == BALANCED) if said else None
 
 
 def word_of(row: dict[str, Any]) -> str:
@@ -98,7 +109,7 @@ def _values(tables: Tables, variant: str, seeds: list[int]) -> dict[tuple[str, i
     rows = {(row["labels"], row["seed"]): row for row in tables["runs"].to_pylist() if row["variant"] == variant}
     budgets = sorted({labels for labels, seed in rows if seed in seeds})
     found: dict[tuple[str, int | None], np.ndarray] = {}
-    for measure in BY_LABELS:
+    for measure in _measured(tables):
         by = {labels: np.array([rows[labels, seed][measure] for seed in seeds]) for labels in budgets}
         found[measure, None] = np.mean(list(by.values()), axis=0)
         found |= {(measure, labels): values for labels, values in by.items()}
@@ -107,16 +118,26 @@ def _values(tables: Tables, variant: str, seeds: list[int]) -> dict[tuple[str, i
     return found
 
 
+def _measured(tables: Tables) -> list[str]:
+    """Those of BY_LABELS that all runs have; older ones lack the balanced ones."""
+    return [measure for measure in BY_LABELS if not tables["runs"][measure].null_count]
+
+
 def _pair(study: Study, tables: Tables, variant: str, seeds: list[int]) -> _Pair:
     arms = [_values(tables, name, seeds) for name in (variant, study.baseline)]
     values = {key: np.stack([arm[key] for arm in arms], axis=1) for key in arms[0]}
     budgets = sorted(study.budgets)
-    columns = [(measure, labels) for measure in BY_LABELS for labels in budgets]
-    outcomes = [_outcomes(study, tables, variant, seed, columns) for seed in seeds]
-    drawn = hierarchical_bootstrap(photograph_bootstrap(outcomes, WITHIN, 0), RESAMPLES, 0)
-    drawn = drawn.reshape(RESAMPLES, len(columns), 2)
-    replicates: dict[tuple[str, int | None], np.ndarray] = {key: drawn[:, n] for n, key in enumerate(columns)}
-    for measure in BY_LABELS:
+    replicates: dict[tuple[str, int | None], np.ndarray] = {}
+    for form in (PLAIN, EVEN):
+        columns = [(measure, labels) for measure in form for labels in budgets if measure in _measured(tables)]
+        if not columns:
+            continue
+        judged = [_outcomes(study, tables, variant, seed, columns) for seed in seeds]
+        outcomes, classes = [right for right, _ in judged], [of for _, of in judged]
+        within = photograph_bootstrap(outcomes, WITHIN, 0, classes if form is EVEN else None)
+        drawn = hierarchical_bootstrap(within, RESAMPLES, 0).reshape(RESAMPLES, len(columns), 2)
+        replicates |= {key: drawn[:, n] for n, key in enumerate(columns)}
+    for measure in _measured(tables):
         replicates[measure, None] = np.mean([replicates[measure, labels] for labels in budgets], axis=0)
     within = np.stack([_verification(study, tables, variant, seed) for seed in seeds])
     if within.shape[1]:
@@ -125,8 +146,10 @@ def _pair(study: Study, tables: Tables, variant: str, seeds: list[int]) -> _Pair
     return _Pair({key: value for key, value in values.items() if key in replicates}, replicates)
 
 
-def _outcomes(study: Study, tables: Tables, variant: str, seed: int, columns: list[tuple[str, int]]) -> np.ndarray:
-    """Bool photographs×(2 × columns): right or wrong, variant and baseline side by side in each column."""
+def _outcomes(
+    study: Study, tables: Tables, variant: str, seed: int, columns: list[tuple[str, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bool photographs×(2 × columns): right or wrong, variant and baseline side by side in each column; and the classes."""
     parts, keys = [], set()
     for measure, labels in columns:
         for name in (variant, study.baseline):
@@ -138,7 +161,7 @@ def _outcomes(study: Study, tables: Tables, variant: str, seed: int, columns: li
             f"study {study.name}: with seed {seed}, {variant} and {study.baseline} were not judged on the same photographs; "
             "their runs are of different data or code: run them again."
         )
-    return np.stack(parts, axis=1)
+    return np.stack(parts, axis=1), rows["identity"].to_numpy(zero_copy_only=False)
 
 
 def _verification(study: Study, tables: Tables, variant: str, seed: int) -> np.ndarray:
@@ -177,10 +200,10 @@ def _baseline_rows(study: Study, tables: Tables, seeds: list[int]) -> list[dict[
     return rows
 
 
-def _saved_rows(study: Study, variant: str, pair: _Pair, seeds: int) -> list[dict[str, Any]]:
+def _saved_rows(study: Study, variant: str, pair: _Pair, seeds: int, measure: str) -> list[dict[str, Any]]:
     budgets = sorted(study.budgets)
-    means = np.array([pair.values["accuracy", labels].mean(0) for labels in budgets])
-    drawn = np.stack([pair.replicates["accuracy", labels] for labels in budgets], axis=1)
+    means = np.array([pair.values[measure, labels].mean(0) for labels in budgets])
+    drawn = np.stack([pair.replicates[measure, labels] for labels in budgets], axis=1)
     rows = labels_saved(np.array(budgets), means[:, 1], means[:, 0], drawn[:, :, 1], drawn[:, :, 0], seeds)
     return [{"variant": variant, **row._asdict()} for row in rows]
 

@@ -16,9 +16,9 @@ SLACK = 1e-12  # accuracies closer than this are equal: the last bits of a mean 
 class LabelsSaved(NamedTuple):
     """A variant at one budget, against the baseline's curve. `_low` and `_high`: the ends of a 95 % interval.
 
-    `equal` labels bring the baseline to the variant's accuracy: +inf if even the largest budget measured does not, 0 if
-    the smallest brings more. `saved` = equal - labels (-inf where `equal` is 0, since how few would do was not
-    measured), `ratio` = equal / labels. The ends are None where there is one seed alone.
+    `accuracy` is the balanced one where that decides. `equal` labels bring the baseline to it: +inf if even the largest
+    budget measured does not, 0 if the smallest brings more. `saved` = equal - labels (-inf where `equal` is 0, since how
+    few would do was not measured), `ratio` = equal / labels. The ends are None where there is one seed alone.
     """
 
     labels: int

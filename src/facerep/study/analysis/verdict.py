@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from facerep.faces.measure import ACCURACY, BALANCED
 from facerep.study.analysis.compare import HELPS, HURTS, NEITHER, Answers
 from facerep.study.analysis.statistics import ALPHA, smallest_p
 from facerep.study.config import Study
@@ -15,9 +16,10 @@ Row = dict[str, Any]
 def verdict(study: Study, answers: Answers, missing: int) -> Row:
     """verdict.json: a sentence on the whole, two on each variant, the rules, and whether runs are missing.
 
-    What is judged is fine-tuning's accuracy on test, as the mean over the label budgets.
+    What is judged is fine-tuning's accuracy on test, balanced where the runs say so, as the mean over the label budgets.
     """
-    rows = [row for row in _rows(answers.comparisons) if row["measure"] == "accuracy" and row["labels"] is None]
+    measure = answers.measure or ACCURACY
+    rows = [row for row in _rows(answers.comparisons) if row["measure"] == measure and row["labels"] is None]
     judged = {row["variant"]: row for row in rows if row["variant"] != study.baseline}
     saved = _rows(answers.saved)
     return {
@@ -25,12 +27,13 @@ def verdict(study: Study, answers: Answers, missing: int) -> Row:
         "variants": {
             name: {
                 "word": row["word"],
-                "sentence": _one(study, row),
+                "sentence": _one(study, row, measure),
                 "labels_saved_sentence": _saved(study, _by_budget(saved, name)),
             }
             for name, row in judged.items()
         },
-        "rules": _rules(study, judged),
+        "rules": _rules(study, judged, answers.measure),
+        "measure": measure,
         "baseline": study.baseline,
         "complete": missing == 0,
         "missing": missing,
@@ -72,15 +75,19 @@ def _named(study: Study, row: Row, saved: list[Row]) -> str:
     return f"{text})"
 
 
-def _one(study: Study, row: Row) -> str:
+def _one(study: Study, row: Row, measure: str) -> str:
     budgets = "the label budgets" if len(study.budgets) > 1 else f"{min(study.budgets)} labels per identity"
-    text = f"{_points(row['difference'])} points of test accuracy over {budgets}"
+    text = f"{_points(row['difference'])} points of {_kind(measure)}test accuracy over {budgets}"
     if row["low"] is None:
         return f"{text}, from one seed alone, which is no verdict."
     text += f" (95 % {_points(row['low'])} to {_points(row['high'])}; p = {_p(row['p_holm'])} after Holm)"
     if row["word"] == NEITHER:
         return f"{text}: {NEITHER} ({_seen(study, row)})."
     return f"{text}: {row['word']}."
+
+
+def _kind(measure: str | None) -> str:
+    return "balanced " if measure == BALANCED else ""
 
 
 def _seen(study: Study, row: Row) -> str:
@@ -127,12 +134,13 @@ def _labels(study: Study, equal: float) -> str:
     return f"fewer than {min(study.budgets)}" if equal == 0 else f"{equal:.1f}"
 
 
-def _rules(study: Study, judged: dict[str, Row]) -> list[str]:
+def _rules(study: Study, judged: dict[str, Row], measure: str | None) -> list[str]:
     rules = [
         f"A variant {HELPS} (or {HURTS}) when p after Holm's correction is below {ALPHA:g} and the 95 % interval of its "
         f"difference to {study.baseline} leaves out 0. Else there is {NEITHER}, and the smallest true difference is named "
         "that this rule would have called in 80 of 100 such studies.",
-        "The verdict is on the test accuracy of fine-tuning, as the mean over the label budgets. Each budget, the linear "
+        f"The verdict is on the {_kind(measure)}test accuracy of fine-tuning, as the mean over the label budgets. "
+        f"{_why(study, measure)}Each budget, the linear "
         "probe, nearest neighbours and verification stand beside it in the table. Each is corrected for the number of "
         "variants, but not for the number of such rows: of many a few are called by luck.",
         "Runs are paired by seed: the same photographs to pretrain on, to learn from and to be judged by, in the same "
@@ -145,7 +153,7 @@ def _rules(study: Study, judged: dict[str, Row]) -> list[str]:
         "the epoch and the probe's penalty are chosen, has further ones, the same for every variant.",
     ]
     if study.tune is not None:
-        rules.append(_tuning_rule(study))
+        rules.append(_tuning_rule(study, measure))
     if judged:
         seeds = min(row["seeds"] for row in judged.values())
         least = min(1.0, smallest_p(seeds) * _family(study))
@@ -155,13 +163,30 @@ def _rules(study: Study, judged: dict[str, Row]) -> list[str]:
     return rules
 
 
-def _tuning_rule(study: Study) -> str:
+def _why(study: Study, measure: str | None) -> str:
+    """Why this measure decides; of older runs nobody knows."""
+    if measure is None:
+        return ""
+    what = (
+        "Balanced accuracy, the mean over the classes of the share answered rightly," if _kind(measure) else "Accuracy"
+    )
+    if study.measure != "auto":
+        return f"{what} decides, since the study's file says so. "
+    if measure == BALANCED:
+        return (
+            f"{what} decides, since the largest class has over twice as many photographs as the smallest: by plain "
+            "accuracy the largest class would decide nearly alone. "
+        )
+    return f"{what} decides, since the largest class has at most twice as many photographs as the smallest. "
+
+
+def _tuning_rule(study: Study, measure: str | None) -> str:
     assert study.tune is not None
     seeds = _listed([str(seed) for seed in sorted(study.tune.seeds)])
     labels = _listed([str(labels) for labels in sorted(study.tune.labels)])
     text = (
-        f"Settings are tuned for each variant by itself, over the same values, by the accuracy on val of seed {seeds} with "
-        f"{labels} labels"
+        f"Settings are tuned for each variant by itself, over the same values, by the {_kind(measure)}accuracy on val of "
+        f"seed {seeds} with {labels} labels"
     )
     if study.tune.beyond:
         text += ", and beyond these values where the best lies at their end"

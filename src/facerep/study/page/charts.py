@@ -4,7 +4,7 @@ Each is laid out to the pixel, so that figures side by side line up, and small e
 alone: marker, dashes and a name do too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from facerep.study.page.theme import PAPER, Look, sheet
 from facerep.study.page.words import MINUS, fixed
 
 SIGNS = {"helps": "^", "hurts": "v"}  # else a ring
+LEVEL_DASHES: tuple[tuple[float, ...], ...] = ((1, 2), (4, 3))
 ROOMY = 500  # pixels: from this width on the numbers are written into the forest plot
 Limits = tuple[float, float]
 
@@ -74,9 +75,10 @@ class Trace(NamedTuple):
     look: Look
 
 
-def limits_of(curves: Mapping[str, Sequence[Point]]) -> Limits:
-    """Limits of an axis that hold every mean and interval, with a little air, within [0, 1]."""
+def limits_of(curves: Mapping[str, Sequence[Point]], levels: Iterable[float] = ()) -> Limits:
+    """Limits of an axis that hold every mean, interval and level, with a little air, within [0, 1]."""
     values = [v for points in curves.values() for p in points for v in (p.mean, p.low, p.high) if v is not None]
+    values += levels
     low, high = min(values), max(values)
     air = 0.06 * (high - low) or 0.01
     return max(0.0, low - air), min(1.0, high + air)
@@ -90,16 +92,19 @@ def draw_label_curves(
     size: tuple[int, int],
     limits: Limits,
     values: bool = False,
+    levels: Mapping[str, float] | None = None,
 ) -> None:
     """Accuracy over the labels per identity (logarithmic), a line with its band a variant, named at its end.
 
     `size` is width and height in pixels; `limits` of the vertical axis are in [0, 1], so that one figure can be held
-    against another. With `values` the ends bear their values, and the title the marker of the last line.
+    against another. With `values` the ends bear their values, and the title the marker of the last line. `levels` are
+    horizontal grey lines; with `values` they bear no name.
     """
+    levels = levels or {}
     budgets = sorted({point.labels for points in curves.values() for point in points})
     with sheet(path, *size) as figure:
         said = {name: f"{points[-1].mean:.1%}" if values else name for name, points in curves.items()}
-        axes = axes_at(figure, 42, 34, room_for(said.values()), 46)
+        axes = axes_at(figure, 42, 34, room_for([*said.values(), *({} if values else levels)]), 46)
         write_title(axes, title, look=looks[list(curves)[-1]] if values else None)
         axes.set_xscale("log")
         axes.set_xlim(budgets[0] / 1.15, budgets[-1] * 1.15)
@@ -110,6 +115,11 @@ def draw_label_curves(
         axes.set_ylim(*limits)
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
         ends = []
+        for n, (name, level) in enumerate(levels.items()):
+            look = Look(GREY, "", LEVEL_DASHES[n % len(LEVEL_DASHES)])
+            line(axes, axes.get_xlim(), [level, level], look, linewidth=1, zorder=1, gid=f"level-{n}")
+            if not values:
+                ends.append((name, look, budgets[-1] * 1.15, level))
         for n, (name, points) in enumerate(curves.items()):
             look = looks[name]
             sure = [(p.labels, p.low, p.high) for p in points if p.low is not None and p.high is not None]

@@ -35,7 +35,7 @@ def draw_figures(results: Results, folder: Path) -> Figures:
     look, slugs = looks(results.variants, results.baseline), slugs_of(results.variants)
     figures: Figures = {part: [] for part in PARTS}
     _label_curves(results, folder, look, slugs, figures)
-    for measure, part in (("accuracy", "forest"), ("probe", "forests"), ("knn", "forests")):
+    for measure, part in zip(results.measures, ("forest", "forests", "forests"), strict=True):
         figures[part] += _forest(results, folder, measure)
     for measure in ("auc", "eer"):
         figures["verification"] += _dots(results, folder, measure, look)
@@ -56,35 +56,42 @@ def slugs_of(variants: Sequence[str]) -> dict[str, str]:
     """A name for files and ids for each variant: small letters, digits and hyphens, no two the same."""
     slugs: dict[str, str] = {}
     for variant in variants:
-        slug = re.sub(r"[^a-z0-9]+", "-", variant.lower()).strip("-") or "variant"
+        slug = slug_of(variant) or "variant"
         slugs[variant] = slug if slug not in slugs.values() else f"{slug}-{len(slugs)}"
     return slugs
+
+
+def slug_of(name: str) -> str:
+    """Small letters, digits and hyphens alone; perhaps nothing."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _label_curves(
     results: Results, folder: Path, look: dict[str, Look], slugs: dict[str, str], figures: Figures
 ) -> None:
     over = f"over {listed([str(n) for n in results.budgets])} labels per identity"
-    for measure in ("accuracy", "probe", "knn"):
+    levels = results.levels
+    for measure in results.measures:
         curves, named = results.means(measure), MEASURES[measure]
         if not curves:
             continue
         said = {name: f"{name}: {signed_list([p.mean for p in points], named)}" for name, points in curves.items()}
-        label = f"Line chart. {named.name} {over}, mean over the seeds. {'; '.join(said.values())}."
-        limits, title = charts.limits_of(curves), f"{named.name}, test"
-        name = f"curves-{measure}"
-        charts.draw_label_curves(curves, look, title, folder / f"{name}.svg", (NARROW, 340), limits)
-        if measure != "accuracy":
+        lines = [f"A line at {signed_list([level], named)}: {what}." for what, level in levels.items()]
+        label = " ".join([f"Line chart. {named.name} {over}, mean over the seeds. {'; '.join(said.values())}.", *lines])
+        limits, title = charts.limits_of(curves, levels.values()), f"{named.name}, test"
+        name = f"curves-{slug_of(measure)}"
+        charts.draw_label_curves(curves, look, title, folder / f"{name}.svg", (NARROW, 340), limits, levels=levels)
+        if measure != results.measure:
             figures["frozen"].append(Figure(name, None, label))
             continue
-        charts.draw_label_curves(curves, look, title, folder / f"{name}-wide.svg", (WIDE, 430), limits)
+        charts.draw_label_curves(curves, look, title, folder / f"{name}-wide.svg", (WIDE, 430), limits, levels=levels)
         figures["curves"].append(Figure(name, f"{name}-wide", label))
         for variant in curves:
             if variant == results.baseline or results.baseline not in curves:
                 continue
             pair = {results.baseline: curves[results.baseline], variant: curves[variant]}
             single = f"{name}-{slugs[variant]}"
-            charts.draw_label_curves(pair, look, variant, folder / f"{single}.svg", PANEL, limits, True)
+            charts.draw_label_curves(pair, look, variant, folder / f"{single}.svg", PANEL, limits, True, levels)
             label = f"Line chart. {named.name} {over}. {said[variant]}; {said[results.baseline]}."
             figures["single"].append(Figure(single, None, label))
 
@@ -109,10 +116,10 @@ def _forest(results: Results, folder: Path, measure: str) -> list[Figure]:
     ]
     said = [f"{d.group}, {d.label}: {charts.difference_text(d)}, {d.word}" for d in differences]
     label = f"Forest plot. Difference to {results.baseline} in percentage points. {'; '.join(said)}."
-    name, title = f"differences-{measure}", f"{MEASURES[measure].name}: difference to {results.baseline}"
+    name, title = f"differences-{slug_of(measure)}", f"{MEASURES[measure].name}: difference to {results.baseline}"
     short = f"{MEASURES[measure].name}, difference"
     charts.draw_forest(differences, short, folder / f"{name}.svg", NARROW)
-    if measure != "accuracy":
+    if measure != results.measure:
         return [Figure(name, None, label)]
     charts.draw_forest(differences, title, folder / f"{name}-wide.svg", WIDE)
     return [Figure(name, f"{name}-wide", label)]
@@ -138,9 +145,10 @@ def _dots(results: Results, folder: Path, measure: str, look: dict[str, Look]) -
 
 
 def _training(results: Results, folder: Path, look: dict[str, Look], slugs: dict[str, str]) -> Figures:
-    """Curves over the epochs: of pretraining the loss and the pretext's own scores, of fine-tuning the accuracy on val."""
+    """Curves over the epochs: of pretraining the loss and the pretext's own scores, of fine-tuning what chooses epochs."""
     figures: Figures = {}
-    top = _highest(results, "finetune", "val/accuracy")
+    chosen = f"val/{results.measure}"
+    top = _highest(results, "finetune", chosen)
     for variant in results.variants:
         for part, what, title, measures in (
             ("pretraining", "loss", variant, {"train": "train/loss", "held out": "val/loss"}),
@@ -159,13 +167,13 @@ def _training(results: Results, folder: Path, look: dict[str, Look], slugs: dict
                 figures.setdefault(part, []).append(
                     _epochs(traces, title, said, folder, name, what == "accuracy", None)
                 )
-        budgets = results.traces(variant, "finetune", "val/accuracy")
+        budgets = results.traces(variant, "finetune", chosen)
         traces = [
             Trace(f"{labels} labels", seeds, look[variant]._replace(dashes=BUDGET_DASHES[n % len(BUDGET_DASHES)]))
             for n, (labels, seeds) in enumerate(reversed(budgets.items()))
         ]
         if traces:
-            name, said = f"finetuning-{slugs[variant]}", f"accuracy on val after {variant}"
+            name, said = f"finetuning-{slugs[variant]}", f"{MEASURES[results.measure].short} on val after {variant}"
             figure = _epochs(traces, variant, said, folder, name, True, (0.0, 1.04 * top))
             figures.setdefault("finetuning", []).append(figure)
     return figures

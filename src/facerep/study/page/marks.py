@@ -23,8 +23,14 @@ def axes_at(figure: Figure, left: float, top: float, right: float, bottom: float
 
 def line(axes: Axes, xs: Sequence[float], ys: Sequence[float], look: Look, **style: Any) -> None:
     """A line in a variant's colour and dashes."""
-    whole: dict[str, Any] = {"markersize": 5.5, "markeredgecolor": PAPER, "markeredgewidth": 0.8, "zorder": 4} | style
-    axes.plot(xs, ys, color=look.color, linewidth=1.8, linestyle=(0, look.dashes) if look.dashes else "-", **whole)
+    whole: dict[str, Any] = {
+        "linewidth": 1.8,
+        "markersize": 5.5,
+        "markeredgecolor": PAPER,
+        "markeredgewidth": 0.8,
+        "zorder": 4,
+    } | style
+    axes.plot(xs, ys, color=look.color, linestyle=(0, look.dashes) if look.dashes else "-", **whole)
 
 
 def interval(

@@ -14,7 +14,7 @@ from facerep.study.page.figures import Figures, as_svg, draw_figures, slugs_of
 from facerep.study.page.read import Results, Row, read_results
 from facerep.study.page.tables import word_cell
 from facerep.study.page.theme import variables
-from facerep.study.page.words import duration, fixed, listed, size
+from facerep.study.page.words import MEASURES, duration, fixed, listed, size
 
 HERE = Path(__file__).parent
 # what a picture shows, for those who do not see it
@@ -26,6 +26,7 @@ PICTURES = {
     "neighbours": "Test photographs, each beside the training photograph nearest to it, which is of somebody else.",
     "nearest": "Test photographs, each followed by the training photographs nearest to it; a tick marks the same identity.",
 }
+SLACK = 1e-9  # what is closer than this to chance is chance
 PRETEXT_PICTURES = ("turns", "reconstructions", "views")
 
 
@@ -95,8 +96,14 @@ def _context(found: Results, figures: Figures, drawn: dict[str, Markup], photogr
         "pretexts": _pretexts(found, drawn, pictures),
         "place": f"results/{found.study['name']}/galleries/",
         "saved": tables.saved_table(found),
-        "means": [tables.means_table(found, m) for m in ("accuracy", "probe", "knn") if found.means(m)],
-        "comparisons": [tables.comparison_table(found, m) for m in (["accuracy"], ["probe"], ["knn"], ["auc", "eer"])],
+        "measure": MEASURES[found.measure],
+        "levels": _levels(found),
+        "below": _below_chance(found),
+        "means": [tables.means_table(found, m) for m in (*found.measures, *found.further) if found.means(m)],
+        "comparisons": [
+            tables.comparison_table(found, m)
+            for m in (*([m] for m in found.measures), ["auc", "eer"], *([m] for m in found.further))
+        ],
         "ends": tables.ends_table(found),
         "scores": tables.pretext_table(found),
         "tuning": tables.tuning_tables(found),
@@ -129,9 +136,28 @@ def _pictures(found: Results) -> list[Picture]:
     return pictures
 
 
+def _levels(found: Results) -> str:
+    """What chance and always the same answer get, in a sentence; nothing where older runs do not tell."""
+    chance, majority = found.level("chance"), found.level("majority")
+    if chance is None or majority is None:
+        return ""
+    one, other = (f"{fixed(100 * level, 1)} %" for level in (chance, majority))
+    return f"Chance is {one}; always the largest class gets {other} (balanced: {one})."
+
+
+def _below_chance(found: Results) -> str:
+    """Which variants are worse than a guess, and with how many labels; nothing where none is."""
+    chance, said = found.level("chance"), []
+    for variant, points in found.means(found.measure).items():
+        labels = [str(point.labels) for point in points if chance is not None and point.mean < chance - SLACK]
+        if labels:
+            said.append(f"{variant} with {listed(labels)} labels")
+    return f"Below chance: {'; '.join(said)}." if said else ""
+
+
 def _best(found: Results) -> str | None:
-    """The variant with the largest difference in accuracy over all budgets."""
-    rows = [r for r in found.rows_of("accuracy") if r["labels"] is None and r["difference"] is not None]
+    """The variant with the largest difference over all budgets in what decides."""
+    rows = [r for r in found.rows_of(found.measure) if r["labels"] is None and r["difference"] is not None]
     return max(rows, key=lambda row: float(row["difference"]))["variant"] if rows else None
 
 

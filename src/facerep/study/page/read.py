@@ -5,13 +5,16 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 from scipy import stats
 
 from facerep.core.errors import FacerepError
+from facerep.faces.measure import ACCURACY, BALANCED
 from facerep.study.page.charts import Point
+from facerep.study.page.words import FORMS
+from facerep.study.runs.records import read_tuning
 
 Row = dict[str, Any]
 Seeds = dict[int, list[tuple[float, float]]]  # by seed the (epoch, value) pairs, by rising epoch
@@ -47,6 +50,37 @@ class Results(NamedTuple):
         names = [name for name in self.study["variants"] if name in compared]
         return sorted(names, key=lambda name: name != self.baseline)
 
+    @property
+    def measure(self) -> str:
+        """What decides: accuracy or balanced_accuracy. Older verdicts know accuracy alone."""
+        return str(self.verdict.get("measure", ACCURACY))
+
+    @property
+    def measures(self) -> tuple[str, str, str]:
+        """What the page goes by for fine-tuning, the linear probe and nearest neighbours."""
+        return FORMS[self.measure]
+
+    @property
+    def further(self) -> list[str]:
+        """The same three in the other form, where they were measured."""
+        found = {row["measure"] for row in self.comparisons}
+        return [measure for form in FORMS.values() for measure in form if measure in found - {*self.measures}]
+
+    def level(self, name: str) -> float | None:
+        """`chance` or `majority`, the mean over the runs; None where older runs do not tell."""
+        values = [run[name] for run in self.runs if run.get(name) is not None]
+        return float(np.mean(values)) if values else None
+
+    @property
+    def levels(self) -> dict[str, float]:
+        """What takes no look at a photograph, by its name in the figures: the lines that every curve is held against."""
+        chance, majority = self.level("chance"), self.level("majority")
+        if chance is None or majority is None:
+            return {}
+        if self.measure == BALANCED or math.isclose(chance, majority):
+            return {"chance = one class": chance}
+        return {"chance": chance, "always the largest": majority}
+
     def place(self, variant: str) -> int:
         """Where a variant stands among those compared; after them all where it is not among them."""
         return self.variants.index(variant) if variant in self.variants else len(self.variants)
@@ -78,13 +112,12 @@ class Results(NamedTuple):
 
 def read_results(folder: Path) -> Results:
     """Read the tables, the verdict and what is said about the study. Raises FacerepError where a file is not there."""
-    tuning = folder / "tuning.csv"
     return Results(
         folder=folder,
         runs=_rows(folder / "runs.parquet"),
         comparisons=_rows(folder / "comparisons.parquet"),
         saved=_rows(folder / "labels_saved.parquet"),
-        tuning=_plain(pcsv.read_csv(tuning)) if tuning.exists() else [],
+        tuning=_plain(read_tuning(folder)),
         curves=_curves(_rows(folder / "curves.parquet")),
         verdict=_json(folder / "verdict.json"),
         about=_json(folder / "about.json"),

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from facerep.study.page.charts import mean_by_epoch
 from facerep.study.page.read import Results, Row
-from facerep.study.page.words import MEASURES, beyond, data, fixed, of_measure, p_value, plain, probability
+from facerep.study.page.words import FORMS, MEASURES, beyond, data, fixed, of_measure, p_value, plain, probability
 
 Cell = str | Markup  # a str is escaped
 
@@ -142,14 +142,14 @@ def ends_table(results: Results) -> Table:
     rows: list[list[Cell]] = []
     for variant in results.variants:
         losses = [last(variant, "pretrain", measure, 0) for measure in ("train/loss", "val/loss")]
-        scores = [last(variant, "finetune", "val/accuracy", n) for n in results.budgets]
-        cells = [*(plain(v, 3) for v in losses), *(of_measure(v, MEASURES["accuracy"]) for v in scores)]
+        scores = [last(variant, "finetune", f"val/{results.measure}", n) for n in results.budgets]
+        cells = [*(plain(v, 3) for v in losses), *(of_measure(v, MEASURES[results.measure]) for v in scores)]
         rows.append([variant, *cells])
     columns = [
         "variant",
         "pretraining loss, train",
         "held out",
-        *(f"val accuracy, {n} labels" for n in results.budgets),
+        *(f"val {MEASURES[results.measure].short}, {n} labels" for n in results.budgets),
     ]
     return Table("At the last epoch, mean over the seeds", columns, rows, frozenset(range(1, len(columns))))
 
@@ -184,7 +184,11 @@ def tuning_tables(results: Results) -> list[Table]:
             tried = [[row for row in mine if (row["variant"], row["value"]) == (variant, v)] for v in values]
             rows.append([variant, *(_tuning_cell(runs) for runs in tried)])
         columns = ["variant", *(f"{v:g}" if isinstance(v, float) else as_text(v) for v in values)]
-        tables.append(Table(f"{key}: accuracy on val, %", columns, rows, frozenset(range(1, len(columns)))))
+        tables.append(
+            Table(
+                f"{key}: {MEASURES[results.measure].short} on val, %", columns, rows, frozenset(range(1, len(columns)))
+            )
+        )
     return tables
 
 
@@ -197,10 +201,10 @@ def ragged(results: Results) -> bool:
 
 
 def _tuning_cell(runs: list[Row]) -> Markup:
-    runs = [run for run in runs if run["val_accuracy"] is not None]
+    runs = [run for run in runs if run["val_score"] is not None]
     if not runs:
         return data(None, "")
-    score = of_measure(float(np.mean([run["val_accuracy"] for run in runs])), MEASURES["accuracy"])
+    score = of_measure(float(np.mean([run["val_score"] for run in runs])), MEASURES["accuracy"])
     chosen = any(run["chosen"] for run in runs)
     return Markup('<strong class="chosen">{} <span>chosen</span></strong>').format(score) if chosen else score
 
@@ -255,22 +259,25 @@ def _labels(results: Results) -> list[str]:
 
 def markdown(results: Results) -> str:
     """The results as a Markdown table for a README: a row a variant."""
+    measure, others = results.measure, [m for m in FORMS if m in results.further]
+    frozen = [*results.measures[1:], "auc", "eer"]
     head = [
         "pretraining",
-        *(f"accuracy, {n} labels" for n in results.budgets),
+        *(f"{MEASURES[measure].short}, {n} labels" for n in results.budgets),
         f"difference to {results.baseline} (95 %)",
     ]
-    head += ["shows", *(f"labels saved from {n}" for n in results.budgets), "probe", "kNN", "AUC", "EER"]
+    head += ["shows", *(f"labels saved from {n}" for n in results.budgets)]
+    head += [MEASURES[m].short for m in (*others, *frozen)]
     lines = [head, ["---"] * len(head)]
     row_of = {(row["variant"], row["measure"], row["labels"]): row for row in results.comparisons}
     saved = {(row["variant"], row["labels"]): row["saved"] for row in results.saved}
     for variant in results.variants:
-        whole = row_of.get((variant, "accuracy", None))
-        cells = [variant, *(_text(row_of.get((variant, "accuracy", n)), "accuracy") for n in results.budgets)]
-        cells += [_text(whole, "accuracy", "difference"), (whole and whole["word"]) or "–"]
+        whole = row_of.get((variant, measure, None))
+        cells = [variant, *(_text(row_of.get((variant, measure, n)), measure) for n in results.budgets)]
+        cells += [_text(whole, measure, "difference"), (whole and whole["word"]) or "–"]
         least, most = results.budgets[0], results.budgets[-1]
         cells += [_bare(beyond(saved.get((variant, n)), least - n, most - n, 1, sign=True)) for n in results.budgets]
-        cells += [_text(row_of.get((variant, measure, None)), measure) for measure in ("probe", "knn", "auc", "eer")]
+        cells += [_text(row_of.get((variant, m, None)), m) for m in (*others, *frozen)]
         lines.append(cells)
     escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"

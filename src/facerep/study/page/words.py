@@ -21,10 +21,19 @@ class Measure(NamedTuple):
 
 MEASURES = {
     "accuracy": Measure("Accuracy after fine-tuning", "accuracy", 100, 1, "%", "points"),
+    "balanced_accuracy": Measure("Balanced accuracy after fine-tuning", "balanced accuracy", 100, 1, "%", "points"),
     "probe": Measure("Linear probe", "probe", 100, 1, "%", "points"),
     "knn": Measure("Nearest neighbours", "kNN", 100, 1, "%", "points"),
+    "probe_balanced": Measure("Linear probe, balanced", "probe, balanced", 100, 1, "%", "points"),
+    "knn_balanced": Measure("Nearest neighbours, balanced", "kNN, balanced", 100, 1, "%", "points"),
     "auc": Measure("Verification: AUC", "AUC", 1, 3, "", ""),
     "eer": Measure("Verification: equal error rate", "EER", 100, 1, "%", "points"),
+}
+
+# Of fine-tuning, the linear probe and nearest neighbours: over all photographs, or with every class alike.
+FORMS = {
+    "accuracy": ("accuracy", "probe", "knn"),
+    "balanced_accuracy": ("balanced_accuracy", "probe_balanced", "knn_balanced"),
 }
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.csv as pcsv
-
 from facerep.core.errors import FacerepError
 from facerep.core.files import write_json
 from facerep.core.progress import progress_bar
@@ -16,7 +14,17 @@ from facerep.resume.scratch import scratch_folder
 from facerep.study.config import Setting, Study
 from facerep.study.runs import queue
 from facerep.study.runs.plan import Planner, Run
-from facerep.study.runs.records import Record, Tables, joined, read_record, read_tables, split, tables_of
+from facerep.study.runs.records import (
+    Record,
+    Tables,
+    joined,
+    read_record,
+    read_tables,
+    read_tuning,
+    split,
+    tables_of,
+    val_score,
+)
 from facerep.study.runs.tuning import Choice, tune
 
 POLL_S = 3.0
@@ -50,24 +58,26 @@ class Bench:
         # how long runs took, which no two machines agree on
         self.journal = scratch_folder() / f"study-{study.name}.json"
 
-    def accuracies(self) -> dict[str, float]:
-        """Accuracy on val by the run's name, of all that were made: experiments, and what results/ keeps of older ones."""
-        known = {row["experiment"]: row["val_accuracy"] for row in read_tables(self.results)["runs"].to_pylist()}
-        if (self.results / "tuning.csv").is_file():
-            known |= {
-                row["experiment"]: row["val_accuracy"]
-                for row in pcsv.read_csv(self.results / "tuning.csv").to_pylist()
-                if row["val_accuracy"] is not None
-            }
+    def scores(self) -> dict[str, float]:
+        """What chose a run's epoch, as it was on val, by the run's name: of experiments, and of what results/ keeps."""
+        known = {
+            row["experiment"]: row["val_accuracy"] if row["val_score"] is None else row["val_score"]
+            for row in read_tables(self.results)["runs"].to_pylist()
+        }
+        known |= {
+            row["experiment"]: row["val_score"]
+            for row in read_tuning(self.results).to_pylist()
+            if row["val_score"] is not None
+        }
         for name, experiment in queue.finished().items():
             if name not in known and name.startswith(f"{self.study.name}-"):
                 files = queue.files_of(experiment.commit, "metrics/finetune.json")
-                known[name] = json.loads(files["metrics/finetune.json"])["val"]["accuracy"]
+                known[name] = val_score(json.loads(files["metrics/finetune.json"]))
         return known
 
     def choice(self) -> Choice:
         """What tuning has come to."""
-        return tune(self.study, self.planner, self.accuracies())
+        return tune(self.study, self.planner, self.scores())
 
     def runs(self, tuned: dict[str, Setting]) -> list[Run]:
         """Every run of the study, at the values that were chosen."""
@@ -105,8 +115,7 @@ class Bench:
     def seconds(self) -> dict[str, float]:
         """How long runs took, by name: what this machine noted, and what results/ keeps."""
         kept = read_tables(self.results)["runs"].select(["experiment", "seconds"]).to_pylist()
-        path = self.results / "tuning.csv"
-        if path.is_file() and "seconds" in (table := pcsv.read_csv(path)).column_names:
+        if "seconds" in (table := read_tuning(self.results)).column_names:
             kept += table.select(["experiment", "seconds"]).to_pylist()
         return {row["experiment"]: row["seconds"] for row in kept if row["seconds"] is not None} | _seconds(
             self.journal

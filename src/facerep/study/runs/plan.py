@@ -49,7 +49,7 @@ class Planner:
     def run(self, variant: str, labels: int, seed: int, tuned: Setting) -> Run:
         """One run; `tuned` has the last word."""
         study, about = self.study, self.study.variants[variant]
-        settings: dict[str, Any] = {**self.preset, "pretext": about.pretext, "seed": seed}
+        settings: dict[str, Any] = {**self.preset, "pretext": about.pretext, "seed": seed, "measure": study.measure}
         budget = {"finetune.labels_per_identity": labels, "probe.labels": sorted(study.budgets)}
         for part in (study.set, budget, study.budgets[labels], about.set, about.budgets.get(labels, {}), tuned):
             settings |= part

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
+from facerep.faces.measure import balanced_accuracy
 from facerep.params import parse_yaml
 from facerep.study.runs.plan import Run
 from facerep.study.runs.queue import Experiment, files_of
@@ -22,6 +23,8 @@ GALLERIES = ("reconstructions", "turns", "views", "neighbours", "hardest_pairs",
 RUNS = pa.schema(
     [("variant", pa.string()), ("labels", pa.int64()), ("seed", pa.int64())]
     + [(name, pa.float64()) for name in ("accuracy", "top5", "probe", "knn", "auc", "eer", "val_accuracy")]
+    + [(name, pa.float64()) for name in ("balanced_accuracy", "probe_balanced", "knn_balanced", "chance", "majority")]
+    + [("measure", pa.string()), ("val_score", pa.float64())]  # what chose the epoch, and its value on val
     + [(name, pa.float64()) for name in ("pretext_accuracy", "pretext_psnr", "pretext_psnr_grey")]
     + [("experiment", pa.string()), ("commit", pa.string()), ("code", pa.string()), ("seconds", pa.float64())]
 )
@@ -34,6 +37,20 @@ VERIFICATION = pa.schema([*_OF_RUN, ("replicate", pa.int64()), ("auc", pa.float6
 CURVES = pa.schema(
     [*_OF_RUN, ("stage", pa.string()), ("epoch", pa.int64()), ("measure", pa.string()), ("value", pa.float64())]
 )
+TUNING = pa.schema(
+    [
+        ("variant", pa.string()),
+        ("key", pa.string()),
+        ("value", pa.float64()),
+        ("labels", pa.int64()),
+        ("seed", pa.int64()),
+        ("val_score", pa.float64()),  # of the measure that chose the epoch
+        ("seconds", pa.float64()),
+        ("chosen", pa.bool_()),
+        ("experiment", pa.string()),
+    ]
+)
+LATER = ("balanced_accuracy", "probe_balanced", "knn_balanced", "chance", "majority", "measure", "val_score")
 SCHEMAS = {"runs": RUNS, "photographs": PHOTOGRAPHS, "verification": VERIFICATION, "curves": CURVES}
 Tables = dict[str, pa.Table]
 
@@ -64,7 +81,7 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
     """The record's rows of every table."""
     run, evaluate, probe = record.run, record.json("metrics/evaluate.json"), record.json("metrics/probe.json")
     own = {"variant": run.variant, "labels": run.labels, "seed": run.seed}
-    pretext = record.json("metrics/pretrain.json").get("test", {})
+    pretext, finetune = record.json("metrics/pretrain.json").get("test", {}), record.json("metrics/finetune.json")
     row = own | {
         "accuracy": evaluate["test"]["accuracy"],
         "top5": evaluate["test"]["top5"],
@@ -72,7 +89,12 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
         "knn": probe["knn"]["by_labels"][str(run.labels)],
         "auc": probe["verification"]["auc"],
         "eer": probe["verification"]["eer"],
-        "val_accuracy": record.json("metrics/finetune.json")["val"]["accuracy"],
+        "val_accuracy": finetune["val"]["accuracy"],
+        "balanced_accuracy": evaluate["test"]["balanced_accuracy"],
+        "chance": evaluate["test"]["chance"],
+        "majority": evaluate["test"]["majority"],
+        "measure": finetune["measure"],
+        "val_score": val_score(finetune),
         "pretext_accuracy": pretext.get("accuracy"),
         "pretext_psnr": pretext.get("psnr"),
         "pretext_psnr_grey": pretext.get("psnr_grey"),
@@ -87,6 +109,9 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
     photographs = pa.table(
         finetuned["photographs"] | {way: frozen["photographs"][f"{way}_{run.labels}"] for way in ("probe", "knn")}
     )
+    identities = photographs["identity"].to_pylist()
+    for way in ("probe", "knn"):
+        row[f"{way}_balanced"] = balanced_accuracy(photographs[way].to_numpy(), identities)
     verification = pa.table({name: pa.array(v, pa.float64()) for name, v in frozen["verification"].items()})
     verification = verification.append_column("replicate", pa.array(range(len(verification)), pa.int64()))
     curves = [
@@ -102,6 +127,11 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
         "verification": _with(verification, own, VERIFICATION),
         "curves": pa.Table.from_pylist(curves, CURVES),
     }
+
+
+def val_score(finetune: dict[str, Any]) -> float:
+    """What chose the epoch of a run, of its metrics/finetune.json, as it was on val."""
+    return float(finetune["val"][finetune["measure"]])
 
 
 def _code(record: Record) -> str:
@@ -163,10 +193,27 @@ def read_tables(folder: Path) -> Tables:
     for name, schema in SCHEMAS.items():
         path = folder / f"{name}.parquet"
         try:
-            tables[name] = pq.read_table(path).cast(schema) if path.is_file() else schema.empty_table()
+            tables[name] = _whole(pq.read_table(path), name).cast(schema) if path.is_file() else schema.empty_table()
         except (pa.ArrowInvalid, ValueError, KeyError):
             raise FacerepError(f"{path}: damaged, or of another version of facerep; delete it and run again.") from None
     return tables
+
+
+def _whole(table: pa.Table, name: str) -> pa.Table:
+    """A table as SCHEMAS has it; columns that an older version did not write yet are null."""
+    for column in LATER if name == "runs" else ():
+        if column not in table.column_names:
+            table = table.append_column(column, pa.nulls(len(table), RUNS.field(column).type))
+    return table.select(SCHEMAS[name].names)
+
+
+def read_tuning(folder: Path) -> pa.Table:
+    """The rows of tuning.csv; none where it is not there. Accuracy alone chose when `val_score` had its name."""
+    path = folder / "tuning.csv"
+    if not path.is_file():
+        return TUNING.empty_table()
+    table = pcsv.read_csv(path)
+    return table.rename_columns(["val_score" if name == "val_accuracy" else name for name in table.column_names])
 
 
 def write_tables(tables: Tables, folder: Path) -> None:

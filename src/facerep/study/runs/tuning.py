@@ -26,16 +26,16 @@ class Choice(NamedTuple):
     chosen: set[tuple[str, str, Any]]  # variant, key, value
 
 
-def tune(study: Study, planner: Planner, accuracy: dict[str, float]) -> Choice:
+def tune(study: Study, planner: Planner, score: dict[str, float]) -> Choice:
     """Choose as far as the known runs go; the baseline comes first.
 
     Coordinate search: a key is tried at the values chosen for the keys before it, and at the study's own values of those
-    after it. The value with the largest mean accuracy on val over tune's seeds and labels is taken, of equals the first.
+    after it. The value with the largest mean score on val over tune's seeds and labels is taken, of equals the first.
     A best value at an end of the grid is no optimum yet: there the grid goes on by its last step, at most `beyond` times.
     Keys of `pretrain` are passed over where nothing is pretrained.
 
     Args:
-        accuracy: on val, by the run's name, of the runs that have been made.
+        score: on val, by the run's name, of the runs that have been made: of the measure that chose their epochs.
     """
     choice = Choice({}, [], [], set())
     if study.tune is None:
@@ -46,7 +46,7 @@ def tune(study: Study, planner: Planner, accuracy: dict[str, float]) -> Choice:
         for key, values in study.tune.grid.items():
             if key.startswith("pretrain.") and not pretext_named(study.variants[variant].pretext).trains:
                 continue
-            best = _try(study, planner, variant, key, values, accuracy, choice)
+            best = _try(study, planner, variant, key, values, score, choice)
             if best is None:
                 break
             tuned[key] = best
@@ -60,7 +60,7 @@ def _try(
     variant: str,
     key: str,
     values: list[Any],
-    accuracy: dict[str, float],
+    score: dict[str, float],
     choice: Choice,
 ) -> Any:
     """The best value of a key; None while runs are missing, which are noted."""
@@ -74,10 +74,10 @@ def _try(
             for labels in study.tune.labels
         ]
         choice.trials.extend(Trial(variant, key, value, run) for run in runs)
-        missing = [run for run in runs if run.name not in accuracy]
+        missing = [run for run in runs if run.name not in score]
         choice.missing.extend(missing)
         if not missing:
-            means[value] = sum(accuracy[run.name] for run in runs) / len(runs)
+            means[value] = sum(score[run.name] for run in runs) / len(runs)
         if value == values[-1] and len(means) == len(values) < len(study.tune.grid[key]) + study.tune.beyond:
             values.extend(
                 value for value in _next(means) if _allowed(planner, variant, {**choice.tuned[variant], key: value})
