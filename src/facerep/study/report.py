@@ -47,7 +47,7 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
     answers = answer(study, tables)
     _write_table(answers.comparisons, folder / "comparisons")
     _write_table(answers.saved, folder / "labels_saved")
-    said = verdict(study, answers, missing)
+    said = verdict(study, answers, missing, bench.planner.noun)
     write_json(folder / "verdict.json", said)
     before = json.loads((folder / "about.json").read_text()) if (folder / "about.json").is_file() else {}
     runs = bench.runs(choice.tuned)
@@ -55,7 +55,7 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
     for run in runs:
         trials.pop(run.name, None)
     further = {name: seconds.get(name) for name in trials if name in scores}
-    told = about(study, path, tables, first, before, tuned=choice.tuned, trials=further)
+    told = about(study, path, tables, first, before, noun=bench.planner.noun, tuned=choice.tuned, trials=further)
     write_json(folder / "about.json", told)
     _write_text(script(study, list(trials.values()), runs, told["commits"]), folder / "commands.sh")
     _write_galleries(study, records, folder / "galleries")
@@ -111,17 +111,22 @@ def _write_locks(first: Record | None, records: list[Record], folder: Path) -> N
 
 
 def _write_galleries(study: Study, records: list[Record], folder: Path) -> None:
-    """The pictures of each variant's first seed at the largest budget."""
+    """The pictures of each variant's first seed at the largest budget, and one photograph of each class."""
     if not study.photographs:
         shutil.rmtree(folder, ignore_errors=True)
         return
     for record in records:
         if record.run.seed == min(study.seeds) and record.run.labels == max(study.budgets):
             for name in GALLERIES:
-                picture = record.files.get(f"metrics/probe/{name}.png")
-                if picture is not None:
-                    with atomic(folder / record.run.variant / f"{name}.png") as part:
-                        part.write_bytes(picture)
+                _write_picture(record, f"metrics/probe/{name}.png", folder / record.run.variant / f"{name}.png")
+        if record.run.seed == min(study.seeds):  # of all variants and budgets the same
+            _write_picture(record, "metrics/select/classes.png", folder / "classes.png")
+
+
+def _write_picture(record: Record, name: str, path: Path) -> None:
+    if name in record.files:
+        with atomic(path) as part:
+            part.write_bytes(record.files[name])
 
 
 def read_members(path: Path) -> dict[str, bytes]:

@@ -13,10 +13,11 @@ from facerep.study.config import Study
 Row = dict[str, Any]
 
 
-def verdict(study: Study, answers: Answers, missing: int) -> Row:
+def verdict(study: Study, answers: Answers, missing: int, noun: str = "identity") -> Row:
     """verdict.json: a sentence on the whole, two on each variant, the rules, and whether runs are missing.
 
     What is judged is fine-tuning's accuracy on test, balanced where the runs say so, as the mean over the label budgets.
+    `noun` is what a label names, class or identity.
     """
     measure = answers.measure or ACCURACY
     rows = [row for row in _rows(answers.comparisons) if row["measure"] == measure and row["labels"] is None]
@@ -27,8 +28,8 @@ def verdict(study: Study, answers: Answers, missing: int) -> Row:
         "variants": {
             name: {
                 "word": row["word"],
-                "sentence": _one(study, row, measure),
-                "labels_saved_sentence": _saved(study, _by_budget(saved, name)),
+                "sentence": _one(study, row, measure, noun),
+                "labels_saved_sentence": _saved(study, _by_budget(saved, name), noun),
             }
             for name, row in judged.items()
         },
@@ -75,8 +76,8 @@ def _named(study: Study, row: Row, saved: list[Row]) -> str:
     return f"{text})"
 
 
-def _one(study: Study, row: Row, measure: str) -> str:
-    budgets = "the label budgets" if len(study.budgets) > 1 else f"{min(study.budgets)} labels per identity"
+def _one(study: Study, row: Row, measure: str, noun: str) -> str:
+    budgets = "the label budgets" if len(study.budgets) > 1 else f"{min(study.budgets)} labels per {noun}"
     text = f"{_points(row['difference'])} points of {_kind(measure)}test accuracy over {budgets}"
     if row["low"] is None:
         return f"{text}, from one seed alone, which is no verdict."
@@ -113,11 +114,11 @@ def _by_budget(saved: list[Row], variant: str) -> list[Row]:
     return sorted((row for row in saved if row["variant"] == variant), key=lambda row: row["labels"])
 
 
-def _saved(study: Study, rows: list[Row]) -> str:
+def _saved(study: Study, rows: list[Row], noun: str) -> str:
     """With how many labels the baseline reaches the same: for each budget, since one may say what another does not."""
     if not rows:
         return ""
-    text = f"With {_listed([str(row['labels']) for row in rows])} labels per identity it reaches what {study.baseline} "
+    text = f"With {_listed([str(row['labels']) for row in rows])} labels per {noun} it reaches what {study.baseline} "
     return text + f"reaches with {_listed([_equal(study, row) for row in rows])}."
 
 

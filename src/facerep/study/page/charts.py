@@ -93,8 +93,9 @@ def draw_label_curves(
     limits: Limits,
     values: bool = False,
     levels: Mapping[str, float] | None = None,
+    noun: str = "identity",
 ) -> None:
-    """Accuracy over the labels per identity (logarithmic), a line with its band a variant, named at its end.
+    """Accuracy over the labels per `noun` (logarithmic), a line with its band a variant, named at its end.
 
     `size` is width and height in pixels; `limits` of the vertical axis are in [0, 1], so that one figure can be held
     against another. With `values` the ends bear their values, and the title the marker of the last line. `levels` are
@@ -110,7 +111,7 @@ def draw_label_curves(
         axes.set_xlim(budgets[0] / 1.15, budgets[-1] * 1.15)
         axes.set_xticks(budgets, [str(n) for n in budgets])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("labels per identity", fontsize=SMALL)
+        axes.set_xlabel(f"labels per {noun}", fontsize=SMALL)
         plain_ticks(axes)
         axes.set_ylim(*limits)
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))

@@ -69,7 +69,8 @@ def slug_of(name: str) -> str:
 def _label_curves(
     results: Results, folder: Path, look: dict[str, Look], slugs: dict[str, str], figures: Figures
 ) -> None:
-    over = f"over {listed([str(n) for n in results.budgets])} labels per identity"
+    noun = results.noun
+    over = f"over {listed([str(n) for n in results.budgets])} labels per {noun}"
     levels = results.levels
     for measure in results.measures:
         curves, named = results.means(measure), MEASURES[measure]
@@ -80,18 +81,18 @@ def _label_curves(
         label = " ".join([f"Line chart. {named.name} {over}, mean over the seeds. {'; '.join(said.values())}.", *lines])
         limits, title = charts.limits_of(curves, levels.values()), f"{named.name}, test"
         name = f"curves-{slug_of(measure)}"
-        charts.draw_label_curves(curves, look, title, folder / f"{name}.svg", (NARROW, 340), limits, levels=levels)
+        charts.draw_label_curves(curves, look, title, folder / f"{name}.svg", (NARROW, 340), limits, levels=levels, noun=noun)
         if measure != results.measure:
             figures["frozen"].append(Figure(name, None, label))
             continue
-        charts.draw_label_curves(curves, look, title, folder / f"{name}-wide.svg", (WIDE, 430), limits, levels=levels)
+        charts.draw_label_curves(curves, look, title, folder / f"{name}-wide.svg", (WIDE, 430), limits, levels=levels, noun=noun)
         figures["curves"].append(Figure(name, f"{name}-wide", label))
         for variant in curves:
             if variant == results.baseline or results.baseline not in curves:
                 continue
             pair = {results.baseline: curves[results.baseline], variant: curves[variant]}
             single = f"{name}-{slugs[variant]}"
-            charts.draw_label_curves(pair, look, variant, folder / f"{single}.svg", PANEL, limits, True, levels)
+            charts.draw_label_curves(pair, look, variant, folder / f"{single}.svg", PANEL, limits, True, levels, noun)
             label = f"Line chart. {named.name} {over}. {said[variant]}; {said[results.baseline]}."
             figures["single"].append(Figure(single, None, label))
 

@@ -19,12 +19,12 @@ from facerep.study.page.words import MEASURES, duration, fixed, listed, size
 HERE = Path(__file__).parent
 # what a picture shows, for those who do not see it
 PICTURES = {
-    "turns": "Turned photographs of held-out identities; under each the network's answer, and whether it is right.",
-    "reconstructions": "Photographs of held-out identities: the grey input, what the network gave back, the truth.",
-    "views": "Photographs of held-out identities, each in the two views that the network has to match.",
-    "hardest_pairs": "Pairs of test photographs: two identities taken for one, and one taken for two.",
-    "neighbours": "Test photographs, each beside the training photograph nearest to it, which is of somebody else.",
-    "nearest": "Test photographs, each followed by the training photographs nearest to it; a tick marks the same identity.",
+    "turns": "Turned photographs of held-out {nouns}; under each the network's answer, and whether it is right.",
+    "reconstructions": "Photographs of held-out {nouns}: the grey input, what the network gave back, the truth.",
+    "views": "Photographs of held-out {nouns}, each in the two views that the network has to match.",
+    "hardest_pairs": "Pairs of test photographs: two {nouns} taken for one, and one taken for two.",
+    "neighbours": "Test photographs, each beside the training photograph nearest to it, which is of another {noun}.",
+    "nearest": "Test photographs, each followed by the training photographs nearest to it; a tick marks the same {noun}.",
 }
 SLACK = 1e-9  # what is closer than this to chance is chance
 PRETEXT_PICTURES = ("turns", "reconstructions", "views")
@@ -110,6 +110,10 @@ def _context(found: Results, figures: Figures, drawn: dict[str, Markup], photogr
         "as_text": tables.as_text,
         "roles": tables.roles_table(found),
         "dropped": tables.dropped_table(found),
+        "classes": tables.classes_table(found),
+        "class_picture": _classes(found, photographs),
+        "passed_over": tables.passed_over_table(found),
+        "notes": tables.notes(found),
         "wider": tables.ragged(found),
         "params": tables.pairs_table(_of_one_run(found), found.about.get("params", {})),
         "versions": tables.pairs_table("Versions", found.about.get("versions", {})),
@@ -131,9 +135,20 @@ def _pictures(found: Results) -> list[Picture]:
         for name, words in PICTURES.items():
             path = found.folder / "galleries" / variant / f"{name}.png"
             if path.is_file():
-                uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-                pictures.append(Picture(name, variant, uri, words))
+                pictures.append(Picture(name, variant, _uri(path), words.format(noun=found.noun, nouns=found.nouns)))
     return pictures
+
+
+def _uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _classes(found: Results, photographs: bool) -> Picture | None:
+    """A photograph of each class, where the page may show any."""
+    path = found.folder / "galleries" / "classes.png"
+    if not photographs or not path.is_file():
+        return None
+    return Picture("classes", "", _uri(path), f"One photograph of each of the {found.nouns}, the smallest first.")
 
 
 def _levels(found: Results) -> str:

@@ -39,6 +39,16 @@ class Results(NamedTuple):
         return dict(self.about["study"])
 
     @property
+    def noun(self) -> str:
+        """What a label names: class or identity."""
+        return str(self.study.get("noun", "identity"))
+
+    @property
+    def nouns(self) -> str:
+        """Several of them."""
+        return "classes" if self.noun == "class" else "identities"
+
+    @property
     def baseline(self) -> str:
         """The variant that all others are compared with."""
         return str(self.verdict["baseline"])

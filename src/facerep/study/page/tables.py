@@ -1,6 +1,7 @@
 """The tables of the page, as plain data: a caption, columns and rows of cells, every number whole beneath its rounding."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ def saved_table(results: Results) -> Table | None:
     cells = {(row["variant"], row["labels"]): _saved_cell(row, results.budgets) for row in rows}
     variants = [variant for variant in results.variants if any(variant == row["variant"] for row in rows)]
     return Table(
-        caption="Labels saved per identity, 95 % interval; the labels that the baseline needs for as much, and their ratio",
+        caption=f"Labels saved per {results.noun}, 95 % interval; the labels that the baseline needs for as much, and their ratio",
         columns=["pretraining", *(f"from {n} labels" for n in budgets)],
         rows=[[variant, *(cells.get((variant, n), Markup("–")) for n in budgets)] for variant in variants],
     )
@@ -218,7 +219,7 @@ def roles_table(results: Results) -> Table | None:
         for role, part in roles.items()
     ]
     caption = "What the photographs are used for"
-    return Table(caption, ["role", "for", "photographs", "identities"], rows, frozenset((2, 3))) if rows else None
+    return Table(caption, ["role", "for", "photographs", results.nouns], rows, frozenset((2, 3))) if rows else None
 
 
 def dropped_table(results: Results) -> Table | None:
@@ -228,6 +229,47 @@ def dropped_table(results: Results) -> Table | None:
     dropped |= {key.replace("_", " "): n for key, n in found.get("select", {}).get("dropped", {}).items()}
     rows: list[list[Cell]] = [[name, _count(n)] for name, n in dropped.items() if n is not None]
     return Table("What was left out", ["because", "photographs"], rows, frozenset((1,))) if rows else None
+
+
+def classes_table(results: Results) -> Table | None:
+    """What became of the photographs of each class, the smallest first."""
+    found = results.about.get("data", {}).get("select", {})
+    rows: list[list[Cell]] = []
+    for row in found.get("classes", []):
+        why = ", ".join(f"{n} {rule.replace('_', ' ')}" for rule, n in row["dropped"].items())
+        numbers = [row[key] for key in ("found", "unreadable", "train", "val", "test")]
+        rows.append([row["name"], *map(_count, numbers), why or "–"])
+    if not rows:
+        return None
+    more = found.get("labelled_identities", 0) > len(rows)
+    caption = f"The {results.nouns}, the smallest first" + f"; {len(rows)} of them" * more
+    columns = [results.noun, "photographs found", "unreadable", "train", "val", "test", "dropped"]
+    return Table(caption, columns, rows, frozenset(range(1, 6)), sortable=True)
+
+
+def passed_over_table(results: Results) -> Table | None:
+    """Files that are no photographs: by what they are, and where they lie."""
+    found = results.about.get("data", {})
+    counts: Counter[tuple[str, str]] = Counter()
+    for archive in found.get("download", {}).get("archives", []):
+        for kind, n in archive.get("passed_over", {}).items():
+            counts[kind, archive["name"]] += n
+    over = found.get("crop", {}).get("passed_over", [])
+    if isinstance(over, dict):  # of earlier versions
+        over = [{"kind": kind, "folder": "", "files": n} for kind, n in over.items()]
+    for row in over:
+        counts[row["kind"], row["folder"]] += row["files"]
+    rows: list[list[Cell]] = [
+        [kind, folder or "–", _count(n)] for (kind, folder), n in sorted(counts.items(), key=lambda item: -item[1])
+    ]
+    caption = "Files that were passed over"
+    return Table(caption, ["what", "in", "files"], rows, frozenset((2,)), sortable=True) if rows else None
+
+
+def notes(results: Results) -> list[str]:
+    """What of the data may not be what it seems, a sentence each."""
+    found = results.about.get("data", {})
+    return [note for stage in ("download", "crop", "select") for note in found.get(stage, {}).get("notes", [])]
 
 
 def _count(number: int | None) -> Markup:

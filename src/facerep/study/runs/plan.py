@@ -46,6 +46,12 @@ class Planner:
         for variant in study.variants.values():
             pretext_named(variant.pretext)
 
+    @property
+    def noun(self) -> str:
+        """What a label names: a `class` where class folders make the labelled task, else an `identity`."""
+        params = checked(merged(self.base, {**self.preset, **self.study.set}), Params, f"study {self.study.name}")
+        return "class" if params.select.roles == "by_folder" else "identity"
+
     def run(self, variant: str, labels: int, seed: int, tuned: Setting) -> Run:
         """One run; `tuned` has the last word."""
         study, about = self.study, self.study.variants[variant]

@@ -24,12 +24,13 @@ def about(
     record: Record | None,
     before: dict[str, Any],
     *,
+    noun: str,
     tuned: dict[str, Setting],
     trials: dict[str, float | None],
 ) -> dict[str, Any]:
     """about.json. What no run of this repository tells any more is taken from the about.json that was there `before`.
 
-    `record` is of the run whose parameters and counts are shown, `tuned` what was chosen by variant, `trials` the seconds
+    `record` is of the run whose parameters and counts are shown, `noun` what a label names, `tuned` what was chosen by variant, `trials` the seconds
     by name of the runs that only chose values.
     """
     told = dict(before)
@@ -38,6 +39,7 @@ def about(
         "title": study.title,
         "preset": study.preset,
         "baseline": study.baseline,
+        "noun": noun,
         "seeds": sorted(study.seeds),
         "budgets": sorted(study.budgets),
         "set": study.set,
