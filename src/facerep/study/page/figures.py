@@ -81,11 +81,15 @@ def _label_curves(
         label = " ".join([f"Line chart. {named.name} {over}, mean over the seeds. {'; '.join(said.values())}.", *lines])
         limits, title = charts.limits_of(curves, levels.values()), f"{named.name}, test"
         name = f"curves-{slug_of(measure)}"
-        charts.draw_label_curves(curves, look, title, folder / f"{name}.svg", (NARROW, 340), limits, levels=levels, noun=noun)
+        charts.draw_label_curves(
+            curves, look, title, folder / f"{name}.svg", (NARROW, 340), limits, levels=levels, noun=noun
+        )
         if measure != results.measure:
             figures["frozen"].append(Figure(name, None, label))
             continue
-        charts.draw_label_curves(curves, look, title, folder / f"{name}-wide.svg", (WIDE, 430), limits, levels=levels, noun=noun)
+        charts.draw_label_curves(
+            curves, look, title, folder / f"{name}-wide.svg", (WIDE, 430), limits, levels=levels, noun=noun
+        )
         figures["curves"].append(Figure(name, f"{name}-wide", label))
         for variant in curves:
             if variant == results.baseline or results.baseline not in curves:
