@@ -45,7 +45,7 @@ def test_a_plan_prints_the_lines_of_what_is_missing_and_runs_nothing(
     runs = planner(of).runs({})
     done = {run.name: Experiment("c", "c") for run in runs[:5]}
     monkeypatch.setattr("facerep.study.runs.queue.finished", lambda: done)
-    monkeypatch.setattr(Bench, "accuracies", lambda _: {})
+    monkeypatch.setattr(Bench, "scores", lambda _: {})
     run_study(file, 1, None, None, True, tmp_path / "results", False)
     assert capsys.readouterr().out.splitlines() == [run.line for run in runs[5:]]
     run_study(file, 1, [1], ["rotated"], True, tmp_path / "results", False)

@@ -51,7 +51,7 @@ def saved_table(results: Results) -> Table | None:
     cells = {(row["variant"], row["labels"]): _saved_cell(row, results.budgets) for row in rows}
     variants = [variant for variant in results.variants if any(variant == row["variant"] for row in rows)]
     return Table(
-        caption=f"Labels saved per {results.noun}, 95 % interval; the labels that the baseline needs for as much, and their ratio",
+        caption=f"Labels saved per {results.noun}, 95 % interval; the labels that the baseline needs for as much; ratio",
         columns=["pretraining", *(f"from {n} labels" for n in budgets)],
         rows=[[variant, *(cells.get((variant, n), Markup("–")) for n in budgets)] for variant in variants],
     )

@@ -30,8 +30,8 @@ def about(
 ) -> dict[str, Any]:
     """about.json. What no run of this repository tells any more is taken from the about.json that was there `before`.
 
-    `record` is of the run whose parameters and counts are shown, `noun` what a label names, `tuned` what was chosen by variant, `trials` the seconds
-    by name of the runs that only chose values.
+    `record` is of the run whose parameters and counts are shown, `noun` what a label names (class or identity), `tuned` what
+    was chosen by variant, `trials` the seconds by name of the runs that only chose values.
     """
     told = dict(before)
     told["study"] = {
