@@ -32,6 +32,8 @@ def summary(metrics: Path) -> Table:
     table.add_row("photographs", f"{crop['photographs']}, {crop['unreadable']['count']} of them unreadable")
     counts = ", ".join(f"{role} {part['photographs']}" for role, part in roles.items())
     table.add_row("used", f"{counts}; {select['labelled_identities']} labelled identities")
+    for note in (*crop.get("notes", ()), *select.get("notes", ())):
+        table.add_row("worth a look", note)
     if "val" in pretrain:
         scores = ", ".join(f"{k} {v:.3f}" for k, v in pretrain["val"].items() if k != "photographs")
         table.add_row("pretext, held-out faces", scores)
