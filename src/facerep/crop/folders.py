@@ -16,7 +16,7 @@ from facerep.faces.shards import UNLABELLED
 
 SHOWN = 50  # rows of a list in the metrics
 _NAMED = 5  # folders or classes in one sentence
-_MOST = 10_000  # folders that are told apart
+_MOST = 100_000  # folders that are told apart; of more nothing is said
 # what folders of one class are called where somebody has split it already
 _PARTS = {"train", "training", "trn", "val", "valid", "validation", "dev", "test", "testing", "eval"}
 CLASSES = pa.schema(
@@ -68,6 +68,8 @@ class Folders:
 
     def notes(self) -> Iterator[str]:
         """Sentences on what may not be what it seems."""
+        if len(self._giving) == _MOST:
+            return  # what was not noted is not known
         yield from self._alike()
         yield from self._below_several()
         yield from self._empty()
