@@ -143,6 +143,25 @@ def summary() -> None:
     Console().print(table(Path("metrics")))
 
 
+@remote.command("use")
+@_in_sentences
+def use(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="gs://my-bucket/facerep, another URL of DVC's, or a folder.")
+    ],
+    local: Annotated[bool, typer.Option("--local", help="In this clone alone: git does not see it.")] = False,
+) -> None:
+    """Name your bucket: the remote that push, pull, fetch and check mean from then on.
+
+    Example: `facerep remote use gs://my-bucket/facerep`
+    """
+    from facerep.remote.use import use as use_remote
+
+    file = os.path.relpath(use_remote(url, local))
+    print(f"{file}: {url} is this repository's remote now.")
+    print(f"Next: {'' if local else f'`git commit {file}`, and '}`facerep remote push`.")
+
+
 @remote.command("push", context_settings=EXTRA)
 @_in_sentences
 def push(context: typer.Context, remote: RemoteName = None) -> None:
