@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "download": {"core", "params", "resume", "archives", "synthetic"},
     "crop": {"core", "params", "resume", "archives", "faces"},
     "select": {"core", "params", "faces"},
-    "study": {"core", "params", "presets", "resume", "archives", "figures", "pretrain"},
+    "study": {"core", "params", "presets", "resume", "archives", "download", "crop", "figures", "faces", "pretrain"},
     "remote": {"core"},
     "dataset": {"core", "faces", "pretrain"},
     "summary": {"core", "params"},

@@ -63,7 +63,7 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     two files of one name, and a full disk.
     """
     root = repository_root()
-    sources = [_source(archive, root) for archive in settings.archives]
+    sources = [source_of(archive, root) for archive in settings.archives]
     _refuse_same_names([source.name for source in sources if not _is_whole_drive_folder(source)])
     scratch = scratch_folder() / "download"
     with _alone(scratch):
@@ -80,7 +80,11 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     }
 
 
-def _source(archive: Archive, root: Path) -> Source:
+def source_of(archive: Archive, root: Path) -> Source:
+    """What an entry of `download.archives` means; relative paths count from `root`, and FACEREP_MIRROR is looked into.
+
+    Raises FacerepError for a local path that is not there, and for a URL or path that gives no file name.
+    """
     url = archive.url
     if "://" not in url or url.startswith("file://"):
         return _local_source(archive, root)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dvc.exceptions import DvcException
+from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.repo import Repo
 
 from facerep.core.errors import FacerepError
@@ -28,6 +28,8 @@ def use(url: str, local: bool = False) -> Path:
                 config["remote"][NAME] = {**kept, "url": place, "verify": True}
                 config["core"]["remote"] = NAME
             return Path(repo.config.files[level])
+    except NotDvcRepoError as error:
+        raise FacerepError(f"{error}.") from None
     except DvcException as error:
         why = str(error).removeprefix("config file error: ").partition(" for dictionary value")[0]
         raise FacerepError(f"{url}: {' '.join(why.split())}.") from None
