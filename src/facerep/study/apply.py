@@ -47,8 +47,8 @@ def apply(bench: Bench, variant: str, file: Path) -> str:
     seeds = len({one.seed for one in bench.runs(bench.choice().tuned)})
     return (
         f"models/finetuned and models/pretrained are those of {run.name}: of {seeds} seeds, seed {run.seed} has the best "
-        f"val accuracy with {run.labels} labels of each class, {100 * accuracy:.1f} %. params.yaml, dvc.lock and metrics/ are "
-        f"this run's, too.\nBack to what was here: `{back} && dvc checkout`."
+        f"val accuracy with {run.labels} labels of each class, {100 * accuracy:.1f} %. params.yaml, dvc.lock and metrics/ "
+        f"are this run's, too.\nBack to what was here: `{back} && dvc checkout`."
     )
 
 

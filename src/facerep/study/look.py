@@ -40,11 +40,8 @@ def show(bench: Bench, share: Share, file: Path) -> None:
 def words(left: Remaining, jobs: int) -> str:
     """How many runs remain, and for how long."""
     hours = left.hours(jobs)
-    long = (
-        ""
-        if hours is None
-        else f", about {duration(hours)} of this machine with {jobs} job{'s' * (jobs > 1)} (an estimate)"
-    )
+    with_jobs = f"with {jobs} job{'s' * (jobs > 1)}"
+    long = "" if hours is None else f", about {duration(hours)} of this machine {with_jobs} (an estimate),"
     return f"{left.runs} run{'s' * (left.runs != 1)}{long} remain{'s' * (left.runs == 1)}"
 
 

@@ -208,8 +208,8 @@ class Bench:
         """Wait, and note how long each run takes; whether it is hopeless, since so far every run has failed."""
         began: dict[str, float] = {}
         lost: dict[str, float] = {}  # since when
-        over: set[str] = set()
-        with Said(title, len(names)) as said:
+        over = names & queue.finished().keys()
+        with Said(title, len(names), len(over)) as said:
             while True:
                 now, there, done = time.time(), queue.queue(), queue.finished()
                 for name in sorted(there.active & names - began.keys()):

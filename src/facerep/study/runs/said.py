@@ -10,9 +10,8 @@ from facerep.core.progress import progress_bar
 class Said:
     """How far a batch of runs is. Use as a context manager."""
 
-    def __init__(self, title: str, total: int) -> None:
-        self.title, self.total = title, total
-        self.ended = 0
+    def __init__(self, title: str, total: int, ended: int = 0) -> None:
+        self.title, self.total, self.ended = title, total, ended
         self.lines = not sys.stdout.isatty()
         self._bar = progress_bar(shown=sys.stderr.isatty())
         self._bar.speed_estimate_period = math.inf  # a run takes longer than the half minute that rich looks back
