@@ -10,7 +10,7 @@ from rich.table import Table
 from facerep.core.cores import cores
 from facerep.study.runs import queue
 from facerep.study.runs.bench import Bench, Share
-from facerep.study.runs.remaining import Remaining
+from facerep.study.runs.remaining import words
 
 SHOWN = 30  # classes
 
@@ -33,23 +33,9 @@ def show(bench: Bench, share: Share, file: Path) -> None:
             f"{run.variant} with {labels} labels of each class: {100 * evaluated['accuracy']:.1f} % of the test "
             f"photographs are told right; chance is {100 * chance:.1f} %."
         )
+    selected = _read(metrics[made[0].name], "select") if made else {}
     jobs = min(2, cores())
-    print(f"{words(bench.remaining(), jobs)}; `facerep study {file} --jobs {jobs}` makes them.")
-
-
-def words(left: Remaining, jobs: int) -> str:
-    """How many runs remain, and for how long."""
-    hours = left.hours(jobs)
-    with_jobs = f"with {jobs} job{'s' * (jobs > 1)}"
-    long = "" if hours is None else f", about {duration(hours)} of this machine {with_jobs} (an estimate),"
-    return f"{left.runs} run{'s' * (left.runs != 1)}{long} remain{'s' * (left.runs == 1)}"
-
-
-def duration(hours: float) -> str:
-    """Hours as a person says them."""
-    if hours < 1:
-        return f"{max(1, round(60 * hours))} minutes" if round(60 * hours) > 1 else "a minute"
-    return f"{hours:.1f} hours" if hours < 3 else f"{hours:.0f} hours"
+    print(f"{words(bench.remaining(selected), jobs)}; `facerep study {file} --jobs {jobs}` makes them.")
 
 
 def _show_classes(classes: list[dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.csv as pcsv
 
@@ -119,18 +119,9 @@ class Bench:
         self._make(self.missing(run for run in runs if share.has(run)), jobs, study.name, share)
         return share
 
-    def remaining(self) -> Remaining:
-        """What of the study is still to be made, and about how long that takes."""
-        done = queue.finished()
-        known = next((done[name] for name in self.accuracies() if name in done), None)
-        selected = queue.files_of(known.commit, "metrics/select.json") if known else {}
-        return remaining(
-            self.study,
-            self.planner,
-            self.accuracies(),
-            self.seconds(),
-            json.loads(selected["metrics/select.json"]) if selected else {},
-        )
+    def remaining(self, selected: dict[str, Any]) -> Remaining:
+        """What of the study is still to be made, and about how long it takes; `selected`: metrics/select.json of a run."""
+        return remaining(self.study, self.planner, self.accuracies(), self.seconds(), selected)
 
     def seconds(self) -> dict[str, float]:
         """How long runs took, by name: what this machine noted, and what results/ keeps."""

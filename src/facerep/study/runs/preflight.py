@@ -39,6 +39,10 @@ def refuse_clone(root: Path | None = None) -> None:
             "this clone lacks files of older commits (`git clone --filter`), and DVC's queue needs them all; clone it again "
             f"without --filter {INSTEAD}."
         )
+    if odd := next((c for c in str(root) if c in "{}"), None):
+        raise FacerepError(
+            f"{root}: DVC cannot run below a path with {odd!r} in it; move this clone to another folder."
+        )
     # DVC gives git the path as a URL, and writes it into a file that takes ASCII alone
     path = str(root)
     if odd := next((c for c in path if not c.isascii()), None):

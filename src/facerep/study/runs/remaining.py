@@ -51,6 +51,21 @@ def remaining(
     return Remaining(len(left), _seconds(study, planner, left, timed, made, seconds, selected))
 
 
+def words(left: Remaining, jobs: int) -> str:
+    """How many runs remain, and for how long."""
+    hours = left.hours(jobs)
+    with_jobs = f"with {jobs} job{'s' * (jobs > 1)}"
+    long = "" if hours is None else f", about {duration(hours)} of this machine {with_jobs} (an estimate),"
+    return f"{left.runs} run{'s' * (left.runs != 1)}{long} remain{'s' * (left.runs == 1)}"
+
+
+def duration(hours: float) -> str:
+    """Hours as a person says them."""
+    if hours < 1:
+        return f"{max(1, round(60 * hours))} minutes" if round(60 * hours) > 1 else "a minute"
+    return f"{hours:.1f} hours" if hours < 3 else f"{hours:.0f} hours"
+
+
 def _seconds(
     study: Study,
     planner: Planner,
