@@ -119,6 +119,15 @@ class Bench:
         self._make(self.missing(run for run in runs if share.has(run)), jobs, study.name, share)
         return share
 
+    @staticmethod
+    def _wait(names: set[str], done: int, seconds: float) -> None:
+        """So long, or until another run has ended well, which git alone is asked."""
+        until = time.time() + seconds
+        while (left := until - time.time()) > 0:
+            time.sleep(min(1.0, left))
+            if len(names & queue.finished().keys()) > done:
+                return
+
     def remaining(self, selected: dict[str, Any]) -> Remaining:
         """What of the study is still to be made, and about how long it takes; `selected`: metrics/select.json of a run."""
         return remaining(self.study, self.planner, self.accuracies(), self.seconds(), selected)
@@ -224,7 +233,7 @@ class Bench:
                 if there.workers < min(jobs, len(left)):  # a worker of DVC's may end before the queue does
                     queue.start(jobs)
                 # DVC reads all that ever ended to say what runs: a twentieth of a core at most
-                time.sleep(max(POLL_S, 20 * (time.time() - now)))
+                self._wait(names, len(names & done.keys()), max(POLL_S, 20 * (time.time() - now)))
 
 
 def _accuracy(experiment: queue.Experiment) -> float:
