@@ -54,9 +54,10 @@ def test_paths_that_dvcs_queue_copes_with(name: str, tmp_path: Path) -> None:
     refuse_clone(commits(tmp_path / name / "facerep"))
 
 
-@pytest.mark.parametrize(
-    ("name", "odd"), [("a#b", "#"), ("why?", "?"), ("a%20b", "%"), ("Jürgen", "ü"), ("写真", "写"), ("a{b}", "{")]
-)
+ODD = [("a#b", "#"), ("why?", "?"), ("a\tb", "\t"), ("a%20b", "%"), ("Jürgen", "ü"), ("写真", "写"), ("a{b}", "{")]
+
+
+@pytest.mark.parametrize(("name", "odd"), ODD)
 def test_paths_that_it_does_not(name: str, odd: str, tmp_path: Path) -> None:
     """Tried one by one: `dvc exp run --queue` and `dvc queue start` leave no experiment there."""
     repo = commits(tmp_path / name / "facerep")

@@ -51,7 +51,7 @@ def refuse_clone(root: Path | None = None) -> None:
             f"to another folder {INSTEAD}."
         )
     if unquote(urlsplit(f"file://{path}").path) != path:
-        odd = next((c for c in "#?" if c in path), "%")
+        odd = next((c for c in "#?\t\n\r" if c in path), "%")
         raise FacerepError(
             f"{path}: DVC's queue cannot run below a path with {odd!r} in it; move this clone to another folder {INSTEAD}."
         )
