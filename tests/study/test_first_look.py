@@ -145,7 +145,7 @@ def test_the_best_model_comes_into_models_and_goes_again(repo: Path) -> None:
     text = said(repo, command=apply, ok=True)
     (name,) = {*NAME.findall(text)}
     assert text.startswith(
-        f"models/finetuned and models/pretrained are those of {name}: of 2 seeds, seed 0 has the best"
+        f"models/finetuned and models/pretrained are those of {name}: of 1 seed, seed 0 has the best"
     )
     assert yaml.safe_load((repo / "params.yaml").read_text())["finetune"]["labels_per_identity"] == 8
     assert {"finetuned/model.safetensors", "pretrained/model.safetensors"} <= {

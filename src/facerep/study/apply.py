@@ -20,7 +20,7 @@ def apply(bench: Bench, variant: str, file: Path) -> str:
     Best is the largest accuracy on val at the largest label budget that was run, of equals the first. Raises FacerepError
     where no run of the variant is there, or its experiment or models are not here, and where changes would be lost.
     """
-    run, accuracy = _best(bench, variant, file)
+    run, accuracy, seeds = _best(bench, variant, file)
     experiment = queue.finished().get(run.name)
     if experiment is None:
         raise FacerepError(
@@ -44,15 +44,15 @@ def apply(bench: Bench, variant: str, file: Path) -> str:
         raise FacerepError(f"`dvc exp apply {run.name}` failed, as DVC says above.")
     tops = sorted({name.partition("/")[0] for name in queue.changed_files() if name not in before})
     back = "git checkout ." if not before else f"git checkout {' '.join(tops)}"
-    seeds = len({one.seed for one in bench.runs(bench.choice().tuned)})
     return (
-        f"models/finetuned and models/pretrained are those of {run.name}: of {seeds} seeds, seed {run.seed} has the best "
-        f"val accuracy with {run.labels} labels of each class, {100 * accuracy:.1f} %. params.yaml, dvc.lock and metrics/ "
+        f"models/finetuned and models/pretrained are those of {run.name}: of {seeds}, seed {run.seed} has the best val "
+        f"accuracy with {run.labels} labels of each class, {100 * accuracy:.1f} %. params.yaml, dvc.lock and metrics/ "
         f"are this run's, too.\nBack to what was here: `{back} && dvc checkout`."
     )
 
 
-def _best(bench: Bench, variant: str, file: Path) -> tuple[Run, float]:
+def _best(bench: Bench, variant: str, file: Path) -> tuple[Run, float, str]:
+    """The run, its accuracy on val, and of how many seeds it is the best, in words."""
     if variant not in bench.study.variants:
         raise FacerepError(f"--apply {variant}: none of {', '.join(bench.study.variants)}.")
     known, choice = bench.accuracies(), bench.choice()
@@ -61,8 +61,9 @@ def _best(bench: Bench, variant: str, file: Path) -> tuple[Run, float]:
     if not made:
         raise FacerepError(f"--apply {variant}: no run of it is there yet; make them with `facerep study {file}`.")
     most = max(run.labels for run in made)
-    best = max((run for run in made if run.labels == most), key=lambda run: known[run.name])
-    return best, known[best.name]
+    rivals = [run for run in made if run.labels == most]
+    best = max(rivals, key=lambda run: known[run.name])
+    return best, known[best.name], f"{len(rivals)} seed{'s' * (len(rivals) > 1)}"
 
 
 def _not_in_cache(commit: str) -> str | None:

@@ -19,12 +19,12 @@ def show(bench: Bench, share: Share, file: Path) -> None:
     """Print it, from the experiments that the share has."""
     done = queue.finished()
     choice = bench.choice()
-    runs = {run.name: run for run in (*(trial.run for trial in choice.trials), *bench.runs(choice.tuned))}
-    made = [run for run in runs.values() if share.has(run) and run.name in done]
+    runs = (*(trial.run for trial in choice.trials), *bench.runs(choice.tuned))
+    made = [run for run in runs if share.has(run) and run.name in done]
     metrics = {run.name: queue.files_of(done[run.name].commit, "metrics") for run in made}
     if made:
         _show_classes(_read(metrics[made[0].name], "select").get("classes", []))
-    by_budget = {run.labels: run for run in made}  # of the values that were tried the chosen one, which comes last
+    by_budget = {run.labels: run for run in made}  # of a budget's runs the last: of the values that were chosen
     for labels, run in sorted(by_budget.items()):
         evaluated = _read(metrics[run.name], "evaluate")["test"]
         classes = _read(metrics[run.name], "select")["labelled_identities"]
