@@ -125,9 +125,13 @@ def _patiently(read: Callable[[], T]) -> T:
     for _ in range(PATIENCE):
         try:
             return read()
-        except (ValueError, FileNotFoundError):
+        except (ValueError, FileNotFoundError, DvcException):
             time.sleep(0.2)
-    return read()
+    try:
+        return read()
+    except DvcException as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise FacerepError(f"DVC's queue cannot be read ({why}); `dvc queue status` says more.") from error
 
 
 def refuse_changes() -> None:
