@@ -114,7 +114,8 @@ def _measured(folder: Path, way: str, place: Path) -> dict[str, float]:
 
 
 def _point_at(repo: Path, address: str) -> None:
-    text = f"['remote \"storage\"']\nendpointurl = {address}\nallow_anonymous_login = true\n"
+    text = "[core]\nremote = storage\n['remote \"storage\"']\nurl = gs://facerep/dvc\nverify = true\n"
+    text += f"endpointurl = {address}\nallow_anonymous_login = true\n"
     (repo / ".dvc" / "config.local").write_text(text)
 
 

@@ -62,7 +62,7 @@ environment() {   # $PYTHON, with everything in requirements.lock
 }
 
 pointed_at_bucket() {   # in the clone of the current folder
-  dvc remote modify --local storage url "gs://$BUCKET/dvc"
+  facerep remote use --local "gs://$BUCKET/dvc"
   if [ -n "${STORAGE_EMULATOR_HOST:-}" ]; then
     dvc remote modify --local storage endpointurl "$STORAGE_EMULATOR_HOST"
     dvc remote modify --local storage allow_anonymous_login true

@@ -15,7 +15,8 @@ from facerep.cli import app
 from tests.support.paths import ROOT
 from tests.support.repository import sh
 
-COMMANDS = ("preset", "study", "report", "summary", "remote push", "remote pull", "remote fetch", "remote check")
+REMOTE = ("use", "push", "pull", "fetch", "check")
+COMMANDS = ("preset", "study", "report", "summary", *(f"remote {name}" for name in REMOTE))
 
 
 def facerep(*words: str, **environment: str) -> Result:
@@ -135,9 +136,9 @@ def test_what_is_not_there_is_named(empty: Path) -> None:
         assert_sentence(facerep(command, "studies/no.yaml"), f"{command}: studies/no.yaml: not there;")
 
 
-@pytest.mark.parametrize("command", ["push", "pull", "fetch", "check"])
+@pytest.mark.parametrize("command", REMOTE)
 def test_outside_a_repository_the_remote_says_so(command: str, tmp_path: Path) -> None:
-    said = sh("facerep", "remote", command, cwd=tmp_path, ok=False)
+    said = sh("facerep", "remote", command, *["gs://a/b"] * (command == "use"), cwd=tmp_path, ok=False)
     assert said.startswith(f"{command}: you are not inside of a DVC repository")
     assert "Traceback" not in said and said.count("\n") == 1
 

@@ -91,12 +91,20 @@ def preset(
 @_in_sentences
 def study(
     file: StudyFile,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time: one; in a first look two where there are two cores.")
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="Only these seeds, as 0,1,2: another machine runs the others.")
     ] = None,
     variants: Annotated[str | None, typer.Option(help="Only these variants, as a,b.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the dvc lines of the missing runs; run nothing.")] = False,
+    first_look: Annotated[
+        bool, typer.Option("--first-look", help="Only the baseline, one seed: are the photographs understood?")
+    ] = False,
+    apply: Annotated[
+        str | None, typer.Option(metavar="VARIANT", help="Run nothing; bring this variant's best model into models/.")
+    ] = None,
     results: Results = Path("results"),
     drop: Drop = False,
 ) -> None:
@@ -104,9 +112,14 @@ def study(
 
     Example: `facerep study studies/lfw.yaml --jobs 2`
     """
-    from facerep.study.command import run_study
+    from facerep.study.command import apply_study, run_study
 
-    run_study(file, jobs, _numbers(seeds), variants.split(",") if variants else None, plan, results, drop)
+    if apply is not None:
+        if jobs or seeds or variants or plan or first_look or drop:
+            raise FacerepError("--apply: runs nothing, and goes with no other option than --results.")
+        apply_study(file, apply, results)
+        return
+    run_study(file, jobs, _numbers(seeds), variants.split(",") if variants else None, plan, results, drop, first_look)
 
 
 @app.command()
@@ -141,6 +154,25 @@ def summary() -> None:
     from facerep.summary import summary as table
 
     Console().print(table(Path("metrics")))
+
+
+@remote.command("use")
+@_in_sentences
+def use(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="gs://my-bucket/facerep, another URL of DVC's, or a folder.")
+    ],
+    local: Annotated[bool, typer.Option("--local", help="In this clone alone: git does not see it.")] = False,
+) -> None:
+    """Name your bucket: the remote that push, pull, fetch and check mean from then on.
+
+    Example: `facerep remote use gs://my-bucket/facerep`
+    """
+    from facerep.remote.use import use as use_remote
+
+    file = os.path.relpath(use_remote(url, local))
+    print(f"{file}: {url} is this repository's remote now.")
+    print(f"Next: {'' if local else f'`git commit {file}`, and '}`facerep remote push`.")
 
 
 @remote.command("push", context_settings=EXTRA)

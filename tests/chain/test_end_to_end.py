@@ -214,7 +214,7 @@ def test_the_remote_gives_every_byte_back(repository: Path, bucket: str, tmp_pat
     sh("dvc", "checkout", "-q", cwd=repository)
     before = contents(*outputs)
     for repo in (repository, clone(repository, tmp_path / "clone")):
-        # config.local alone: the committed configuration keeps the real gs:// URL
+        sh("facerep", "remote", "use", "--local", "gs://facerep/dvc", cwd=repo)
         sh("dvc", "remote", "modify", "--local", "storage", "endpointurl", bucket, cwd=repo)
         sh("dvc", "remote", "modify", "--local", "storage", "allow_anonymous_login", "true", cwd=repo)
     sh("dvc", "push", "--run-cache", cwd=repository, env=env)

@@ -170,7 +170,7 @@ def test_a_study_outlives_its_machines(origin: Path, bucket: Bucket, tmp_path: P
     # what a colleague does
     clone = tmp_path / "colleague"
     sh("git", "clone", "-q", str(origin), str(clone), cwd=tmp_path)
-    sh("dvc", "remote", "modify", "--local", "storage", "url", "gs://facerep/dvc", cwd=clone)
+    sh("facerep", "remote", "use", "--local", "gs://facerep/dvc", cwd=clone)
     sh("dvc", "remote", "modify", "--local", "storage", "endpointurl", bucket.address, cwd=clone)
     sh("dvc", "remote", "modify", "--local", "storage", "allow_anonymous_login", "true", cwd=clone)
     env = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}

@@ -37,6 +37,11 @@ def test_an_unknown_share_is_refused(
         run_study(file, 1, seeds, variants, False, tmp_path / "results", False)
 
 
+def test_a_first_look_chooses_its_runs_itself(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(FacerepError, match=r"^--first-look: chooses its runs itself; leave out --seeds"):
+        run_study(file, 1, [0], None, False, tmp_path / "results", False, first_look=True)
+
+
 def test_a_plan_prints_the_lines_of_what_is_missing_and_runs_nothing(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

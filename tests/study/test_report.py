@@ -105,6 +105,12 @@ def test_an_unfinished_study_says_what_is_missing(made: Made, tmp_path: Path) ->
     verdict = json.loads((bench.results / "verdict.json").read_text())
     assert (verdict["complete"], verdict["missing"]) == (False, 6)
     assert len(bench.missing(runs)) == 6
+    told = json.loads((bench.results / "about.json").read_text())["remaining"]
+    assert told["runs"] == 6 and told["hours"] is None, "nothing was timed"
+    assert "6 runs remain, so every number on this page may still change." in (bench.results / "index.html").read_text()
+    made.make(runs)
+    report(bench, tmp_path / "small.yaml")
+    assert "remaining" not in json.loads((bench.results / "about.json").read_text())
 
 
 @pytest.fixture

@@ -64,8 +64,9 @@ def pushed(repo: Path, folder: Path) -> Place:
 
 
 def point_at(repo: Path, bucket: Bucket, anonymous: bool = True, **more: str) -> None:
-    """As `dvc remote modify --local storage` writes it, in none of its seconds."""
-    lines = ["['remote \"storage\"']", f"endpointurl = {bucket.address}"]
+    """As `facerep remote use --local` and `dvc remote modify --local storage` write it, in none of their seconds."""
+    lines = ["[core]", "remote = storage", "['remote \"storage\"']", "url = gs://facerep/dvc", "verify = true"]
+    lines.append(f"endpointurl = {bucket.address}")
     lines += ["allow_anonymous_login = true"] * anonymous + [f"{key} = {value}" for key, value in more.items()]
     (repo / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
 

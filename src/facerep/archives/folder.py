@@ -16,19 +16,19 @@ from facerep.core.files import atomic, disk_full_named
 UNLABELLED = "unlabelled"  # a folder that is packed under this name keeps no levels of its own
 
 
-class Packed(NamedTuple):
-    """What of a folder is not in its tar."""
+class Listing(NamedTuple):
+    """What a folder of photographs is as an archive."""
 
-    junk: dict[str, int]  # files that tools had put there, by kind (facerep.archives.junk)
+    members: list[tuple[str, Path]]  # the name in the archive and the file, sorted
+    junk: dict[str, int]  # files that tools had put there, by kind (facerep.archives.junk): left out
     empty: list[str]  # folders without anything in them
 
 
-def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = None) -> Packed:
-    """Pack a folder of identity folders into one plain tar, atomically; the same files give the same bytes.
+def list_folder(folder: str | Path, name: str | None = None) -> Listing:
+    """What a folder of identity folders holds, under the names that its tar gives it.
 
-    Members are sorted, without times and owners. A folder with `train` or `test` inside keeps its own levels
-    (`train/<identity>/<image>`), any other, and all that is to be called `unlabelled`, is put under `name` (default: its
-    own; `<folder>/<identity>/<image>`).
+    A folder with `train` or `test` inside keeps its own levels (`train/<identity>/<image>`), any other, and all that is to
+    be called `unlabelled`, is put under `name` (default: its own; `<folder>/<identity>/<image>`).
 
     Raises FacerepError for a link or device in it, for what may not be read, and when there is no file at all.
     """
@@ -43,16 +43,27 @@ def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = No
     name = name or folder.resolve().name
     has_splits = name != UNLABELLED and any((folder / split).is_dir() for split in ("train", "test"))
     prefix = "" if has_splits else name + "/"
+    members = [(prefix + file.relative_to(folder).as_posix(), file) for file in files]
+    return Listing(members, dict(sorted(junk.items())), sorted(empty))
+
+
+def write_folder_tar(folder: str | Path, path: str | Path, name: str | None = None) -> Listing:
+    """Pack a folder into one plain tar as `list_folder` names it, atomically; the same files give the same bytes.
+
+    Members are without times and owners. Raises FacerepError for what list_folder refuses, and for a file that cannot be
+    read to its end.
+    """
+    listing = list_folder(folder, name)
     with atomic(path) as part, part.open("wb") as out, TarWriter(out) as tar:
-        for file in files:
+        for member, file in listing.members:
             try:
                 with disk_full_named(path), file.open("rb") as data:
-                    tar.add_file(prefix + file.relative_to(folder).as_posix(), data)
+                    tar.add_file(member, data)
             except PermissionError:  # access control lists, a share that knows no root
-                _refuse_closed(folder, [file])
+                _refuse_closed(Path(folder), [file])
             except OSError as error:  # a share that has gone, a disk that fails, a file that shrinks
                 raise FacerepError(f"{file}: could not be read ({error.strerror or error}); check it.") from error
-    return Packed(dict(sorted(junk.items())), sorted(empty))
+    return listing
 
 
 def _files_of(folder: Path, junk: Counter[str], empty: list[str]) -> Iterator[Path]:

@@ -139,7 +139,7 @@ def _trouble(error: BaseException, bucket: str, where: str, renew: str) -> str:
     if isinstance(error, FileNotFoundError) or code == "404":
         return (
             f"there is no bucket {bucket} at {where}; create it with `gcloud storage buckets create gs://{bucket}`, or "
-            "name another with `dvc remote modify storage url`"
+            "name another with `facerep remote use`"
         )
     if code == "403" or text.startswith("Forbidden") or isinstance(error, PermissionError):
         return forbidden(bucket, "read")

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from facerep.archives.folder import Packed, write_folder_tar
+from facerep.archives.folder import write_folder_tar
 from facerep.archives.reader import is_archive, what_else
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, repository_root, sha256_of
@@ -43,7 +43,8 @@ class _Brought(NamedTuple):
     file: Path  # in the scratch folder
     bytes: int
     sha256: str
-    packed: Packed  # of a folder: what was left out
+    junk: dict[str, int]  # files of a folder that tools had put there, by kind
+    empty: list[str]  # its folders without a file
 
 
 def download(settings: Download, into: str | Path) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     two files of one name, what may not be read in a folder, and a full disk.
     """
     root = repository_root()
-    sources = [_source(archive, root) for archive in settings.archives]
+    sources = [source_of(archive, root) for archive in settings.archives]
     _refuse_same_names([source.name for source in sources if not _is_whole_drive_folder(source)])
     scratch = scratch_folder() / "download"
     with _alone(scratch):
@@ -81,7 +82,7 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
                 "bytes": item.bytes,
                 "sha256": item.sha256,
                 "scheme": item.source.scheme,
-                "passed_over": item.packed.junk,
+                "passed_over": item.junk,
             }
             for item in brought
         ],
@@ -90,13 +91,17 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
 
 
 def _notes(item: _Brought) -> Iterator[str]:
-    empty = item.packed.empty
+    empty = item.empty
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         yield f"{item.source.name}: folders without a file in them: {', '.join(empty[:5])}{more}."
 
 
-def _source(archive: Archive, root: Path) -> Source:
+def source_of(archive: Archive, root: Path) -> Source:
+    """What an entry of `download.archives` means; relative paths count from `root`, and FACEREP_MIRROR is looked into.
+
+    Raises FacerepError for a local path that is not there, and for a URL or path that gives no file name.
+    """
     url = archive.url
     if "://" not in url or url.startswith("file://"):
         return _local_source(archive, root)
@@ -123,6 +128,11 @@ def _local_source(archive: Archive, root: Path) -> Source:
             f"holds {path.name} in the environment variable {MIRROR}."
         )
     return Source(archive.url, name, "file", archive.sha256, found)
+
+
+def folder_name(source: Source) -> str:
+    """Under which name a local folder is packed: that of its archive without the suffix."""
+    return re.sub(r"\.tar(\.\w+)?$", "", source.name)
 
 
 def _in_mirror(root: Path, *names: str) -> Path | None:
@@ -182,19 +192,20 @@ def _bring(source: Source, scratch: Path) -> Iterator[_Brought]:
             yield _checked(one, file)
         return
     file = _scratch_file(source.url, source.name, scratch)
-    packed = Packed({}, [])
+    junk: dict[str, int] = {}
+    empty: list[str] = []
     if source.scheme == "synthetic":
         from facerep.synthetic import archive  # it draws: needs more than a download does
 
         archive.write_archive(file, **archive.parse_url(source.url))
     elif source.path is not None and source.path.is_dir():
-        packed = write_folder_tar(source.path, file, re.sub(r"\.tar(\.\w+)?$", "", source.name))
+        _, junk, empty = write_folder_tar(source.path, file, folder_name(source))
     else:
         file = file.with_name(file.name + ".part")
         if not _is_there(source, file):
             with _bar(source.name) as tick, _failure_named(source):
                 transfer.fetch(str(source.path or source.url), file, tick)
-    yield _checked(source, file, packed)
+    yield _checked(source, file)._replace(junk=junk, empty=empty)
 
 
 def _drive_files(source: Source) -> list[tuple[Source, str]]:
@@ -225,7 +236,7 @@ def _is_there(source: Source, file: Path) -> bool:
     return source.sha256 is not None and transfer.is_whole(file) and sha256_of(file) == source.sha256
 
 
-def _checked(source: Source, file: Path, packed: Packed | None = None) -> _Brought:
+def _checked(source: Source, file: Path) -> _Brought:
     """Measure the file. Raises FacerepError and throws it away when it is not what it should be."""
     digest = sha256_of(file)
     found_in = f" ({source.path})" if source.path else ""
@@ -241,7 +252,7 @@ def _checked(source: Source, file: Path, packed: Packed | None = None) -> _Broug
     if why:
         shutil.rmtree(file.parent)
         raise FacerepError(f"{source.name} from {source.url}{found_in}: {why}.")
-    return _Brought(source, file, file.stat().st_size, digest, packed or Packed({}, []))
+    return _Brought(source, file, file.stat().st_size, digest, {}, [])
 
 
 def _place(brought: list[_Brought], into: Path) -> None:

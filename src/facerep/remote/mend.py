@@ -57,7 +57,7 @@ def find_remote(name: str | None) -> Remote:
             name = name or repo.config["core"].get("remote")
             if name is None:
                 raise FacerepError(
-                    "no default remote; set one with `dvc remote add --default storage gs://<bucket>/<prefix>`."
+                    "this repository has no remote yet; name yours with `facerep remote use gs://<bucket>/<prefix>`."
                 )
             if name not in repo.config["remote"]:
                 known = ", ".join(sorted(repo.config["remote"])) or "none"

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
+from facerep.study.apply import apply
 from facerep.study.config import load_study
+from facerep.study.look import show
 from facerep.study.readme import insert
 from facerep.study.report import report
 from facerep.study.runs.bench import Bench, Share
@@ -12,18 +15,22 @@ from facerep.study.runs.bench import Bench, Share
 
 def run_study(
     file: Path,
-    jobs: int,
+    jobs: int | None,
     seeds: list[int] | None,
     variants: list[str] | None,
     plan: bool,
     results: Path,
     drop: bool,
+    first_look: bool = False,
 ) -> None:
     """Run what is missing of a study, or of its share of these seeds and variants, and write its results.
 
-    With `plan` only the dvc lines of the missing runs are printed. Raises FacerepError for an unknown seed or variant, and
-    for what Bench.work and report refuse.
+    With `plan` only the dvc lines of the missing runs are printed; with `first_look` only the baseline's runs of one seed
+    are made, and what they say is printed, too. `jobs` None: one at a time, in a first look two where there are two cores.
+    Raises FacerepError for an unknown seed or variant, and for what Bench.work and report refuse.
     """
+    if first_look and (seeds is not None or variants is not None or plan):
+        raise FacerepError("--first-look: chooses its runs itself; leave out --seeds, --variants and --plan.")
     study = load_study(file)
     bench = Bench(study, results / study.name)
     for option, asked, known in (("seeds", seeds, study.seeds), ("variants", variants, study.variants)):
@@ -37,12 +44,23 @@ def run_study(
                 print(run.line)
         return
     try:
-        bench.work(jobs, share)
+        if first_look:
+            share = bench.first_look(jobs or min(2, cores()))
+        else:
+            bench.work(jobs or 1, share)
     except KeyboardInterrupt:
         raise FacerepError(
             "what is queued goes on in the background (`dvc queue stop --kill` ends it); the same command watches on."
         ) from None
     _write(bench, file, drop)
+    if first_look:
+        show(bench, share, file)
+
+
+def apply_study(file: Path, variant: str, results: Path) -> None:
+    """Bring the model of the variant's best seed into models/, and say so."""
+    study = load_study(file)
+    print(apply(Bench(study, results / study.name), variant, file))
 
 
 def report_study(file: Path, results: Path, drop: bool, markdown: Sequence[Path] = ()) -> None:

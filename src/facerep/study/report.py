@@ -12,6 +12,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from facerep.archives.writer import TarWriter
+from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, write_json
 from facerep.study.analysis.compare import answer
@@ -21,6 +22,7 @@ from facerep.study.page import page
 from facerep.study.runs.bench import Bench
 from facerep.study.runs.provenance import about, script
 from facerep.study.runs.records import GALLERIES, TUNING, Record, write_tables
+from facerep.study.runs.remaining import words
 from facerep.study.runs.tuning import Choice
 
 
@@ -56,6 +58,11 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
         trials.pop(run.name, None)
     further = {name: seconds.get(name) for name in trials if name in scores}
     told = about(study, path, tables, first, before, noun=bench.planner.noun, tuned=choice.tuned, trials=further)
+    told.pop("remaining", None)
+    if missing:
+        jobs = min(2, cores())
+        left = bench.remaining(told.get("data", {}).get("select", {}))
+        told["remaining"] = {"runs": left.runs, "hours": left.hours(jobs), "jobs": jobs, "sentence": words(left, jobs)}
     write_json(folder / "about.json", told)
     _write_text(script(study, list(trials.values()), runs, told["commits"]), folder / "commands.sh")
     _write_galleries(study, records, folder / "galleries")

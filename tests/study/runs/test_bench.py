@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from facerep.core.errors import FacerepError
+from facerep.study.config import Study
 from facerep.study.runs.bench import Bench, Share
+from facerep.study.runs.plan import Run
 from facerep.study.runs.queue import Experiment, Queue, refuse_changes
 from tests.support.study.runs import planner, study
 
@@ -75,6 +77,7 @@ def test_a_run_whose_worker_died_is_made_again(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(f"facerep.study.runs.queue.{name}", fake)
     monkeypatch.setattr("facerep.study.runs.queue.finished", lambda: done)
     monkeypatch.setattr("facerep.study.runs.queue.refuse_changes", lambda: None)
+    monkeypatch.setattr("facerep.study.runs.bench._val_score", lambda experiment: 0.5)
     monkeypatch.setattr("facerep.study.runs.bench.time.sleep", sleep)
     monkeypatch.setattr("facerep.study.runs.bench.LOST_S", -1.0)
     bench.work(1, share)
@@ -99,3 +102,31 @@ def test_uncommitted_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "params.yaml").write_text("seed: 1\n")
     with pytest.raises(FacerepError, match=r"^params\.yaml: changed since the last commit\. Commit it first"):
         refuse_changes()
+
+
+def made_in_a_first_look(of: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Run], Share]:
+    """The runs that it asks for, each of which is done at once."""
+    monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr("facerep.study.runs.queue.finished", dict)
+    bench, made = Bench(of, tmp_path / "results"), list[Run]()
+    monkeypatch.setattr(bench, "_make", lambda runs, *more: made.extend(runs))
+    monkeypatch.setattr(bench, "scores", lambda: {run.name: 0.5 for run in made})
+    share = bench.first_look(2)
+    return made, share
+
+
+def test_a_first_look_is_the_baseline_of_one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tunes with two rates at four labels, and then runs the three budgets."""
+    made, share = made_in_a_first_look(study(seeds=[0, 1, 2], tune=TUNE), tmp_path, monkeypatch)
+    assert share == Share([0], ["original"])
+    assert {(run.variant, run.seed) for run in made} == {("original", 0)}
+    assert sorted(run.labels for run in {run.name: run for run in made}.values()) == [2, 4, 4, 8]
+    made, _ = made_in_a_first_look(study(seeds=[3, 4]), tmp_path, monkeypatch)
+    assert sorted((run.seed, run.labels) for run in made) == [(3, 2), (3, 4), (3, 8)]
+
+
+def test_of_a_tuning_over_many_seeds_it_makes_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = study(seeds=[0, 1, 2], tune=TUNE | {"seeds": [1, 2]})
+    made, share = made_in_a_first_look(of, tmp_path, monkeypatch)
+    assert share == Share([1], ["original"])
+    assert [(run.seed, run.labels) for run in made] == [(1, 4), (1, 4)]

@@ -1,19 +1,18 @@
 """Running a study: what is missing is queued and watched until all is there; then it is collected."""
 
 import json
-import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from facerep.core.errors import FacerepError
 from facerep.core.files import write_json
-from facerep.core.progress import progress_bar
 from facerep.resume.scratch import scratch_folder
 from facerep.study.config import Setting, Study
 from facerep.study.runs import queue
 from facerep.study.runs.plan import Planner, Run
+from facerep.study.runs.preflight import look_at_data, refuse_clone
 from facerep.study.runs.records import (
     Record,
     Tables,
@@ -25,6 +24,8 @@ from facerep.study.runs.records import (
     tables_of,
     val_score,
 )
+from facerep.study.runs.remaining import Remaining, remaining
+from facerep.study.runs.said import Said
 from facerep.study.runs.tuning import Choice, tune
 
 POLL_S = 3.0
@@ -54,6 +55,7 @@ class Bench:
     def __init__(self, study: Study, results: Path, params: Path = Path("params.yaml")) -> None:
         self.study = study
         self.planner = Planner(study, params)
+        self._looked = False
         self.results = results
         # how long runs took, which no two machines agree on
         self.journal = scratch_folder() / f"study-{study.name}.json"
@@ -71,8 +73,7 @@ class Bench:
         }
         for name, experiment in queue.finished().items():
             if name not in known and name.startswith(f"{self.study.name}-"):
-                files = queue.files_of(experiment.commit, "metrics/finetune.json")
-                known[name] = val_score(json.loads(files["metrics/finetune.json"]))
+                known[name] = _val_score(experiment)
         return known
 
     def choice(self) -> Choice:
@@ -106,11 +107,40 @@ class Bench:
                     f"Make these first, with --seeds {foreign[0].seed}, and where that was on another machine bring them "
                     "here: `dvc exp push -A origin` there, `dvc exp pull -A origin` here."
                 )
-            self._make(tuning, jobs, f"{self.study.name}: tuning")
+            self._make(tuning, jobs, f"{self.study.name}: tuning", share)
         # a variant whose values are not chosen yet is another machine's
         ready = {name for name in self.study.variants if all(run.variant != name for run in choice.missing)}
         runs = [run for run in self.runs(choice.tuned) if run.variant in ready]
-        self._make(self.missing(run for run in runs if share.has(run)), jobs, self.study.name)
+        self._make(self.missing(run for run in runs if share.has(run)), jobs, self.study.name, share)
+
+    def first_look(self, jobs: int) -> Share:
+        """Make the smallest part of the study that says something: the baseline's runs of one seed; that share.
+
+        Where the baseline is tuned over several seeds, no more than the tuning of the first: the rest is no first look.
+        """
+        study = self.study
+        seed = next((s for s in study.tune.seeds if s in study.seeds), study.seeds[0]) if study.tune else study.seeds[0]
+        share = Share([seed], [study.baseline])
+        while tuning := [run for run in self.choice().missing if run.variant == study.baseline]:
+            if not (mine := [run for run in tuning if share.has(run)]):
+                return share
+            self._make(mine, jobs, f"{study.name}: tuning", share)
+        runs = self.runs(self.choice().tuned)
+        self._make(self.missing(run for run in runs if share.has(run)), jobs, study.name, share)
+        return share
+
+    @staticmethod
+    def _wait(names: set[str], done: int, seconds: float) -> None:
+        """So long, or until another run has ended well, which git alone is asked."""
+        until = time.time() + seconds
+        while (left := until - time.time()) > 0:
+            time.sleep(min(1.0, left))
+            if len(names & queue.finished().keys()) > done:
+                return
+
+    def remaining(self, selected: dict[str, Any]) -> Remaining:
+        """What of the study is still to be made, and about how long it takes; `selected`: metrics/select.json of a run."""
+        return remaining(self.study, self.planner, self.scores(), self.seconds(), selected)
 
     def seconds(self) -> dict[str, float]:
         """How long runs took, by name: what this machine noted, and what results/ keeps."""
@@ -141,11 +171,27 @@ class Bench:
                 parts.append(kept[run.name])
         return joined(parts, list(self.study.variants)), records, len(runs) - len(parts)
 
-    def _make(self, runs: list[Run], jobs: int, title: str) -> None:
+    def _look(self, share: Share) -> None:
+        """Raises FacerepError for what would fail every run of the share's variants, at any seed and budget."""
+        queue.refuse_changes()
+        if self._looked:
+            return
+        refuse_clone()
+        choice = self.choice()
+        runs = [*(trial.run for trial in choice.trials), *self.runs(choice.tuned)]
+        runs = [run for run in runs if share.variants is None or run.variant in share.variants]
+        done = queue.finished()
+        look_at_data(
+            [self.planner.params(run.settings) for run in runs],
+            [self.planner.params(run.settings) for run in runs if run.name in done],
+        )
+        self._looked = True
+
+    def _make(self, runs: list[Run], jobs: int, title: str, share: Share) -> None:
         """Queue the runs unless they are queued, start workers, and wait until none is left."""
         if not runs:
             return
-        queue.refuse_changes()
+        self._look(share)
         names = {run.name for run in runs}
         failed: set[str] = set()
         for _ in range(TRIES):  # a worker of DVC's may die and take a run along, or two be in each other's way
@@ -161,9 +207,9 @@ class Bench:
                 return
             if hopeless:
                 break
-        first = sorted(queue.failed() & failed or failed)[0]
+        first, words = queue.why(run.name for run in runs if run.name in failed)
         raise FacerepError(
-            f"{len(failed)} of {len(names)} runs failed, {first} first: {queue.last_words(first)} "
+            f"{len(failed)} of {len(names)} runs failed, {first} first: {words.rstrip('.')} "
             f"(`dvc queue logs {first}` has it all). What is done stays done; run the same command again to try these again."
         )
 
@@ -171,21 +217,24 @@ class Bench:
         """Wait, and note how long each run takes; whether it is hopeless, since so far every run has failed."""
         began: dict[str, float] = {}
         lost: dict[str, float] = {}  # since when
-        with progress_bar() as bar:
-            bar.speed_estimate_period = math.inf  # a run takes longer than the half minute that rich looks back
-            shown = bar.add_task(title, total=len(names))
+        over = names & queue.finished().keys()
+        with Said(title, len(names), len(over)) as said:
             while True:
-                now, there, done = time.time(), queue.queue(), queue.finished().keys()
-                for name in there.active & names:
-                    began.setdefault(name, now)
+                now, there, done = time.time(), queue.queue(), queue.finished()
+                for name in sorted(there.active & names - began.keys()):
+                    began[name] = now
+                    said.start(name)
                 lost = {name: lost.get(name, now) for name in there.lost & names}
                 queue.forget(name for name, since in lost.items() if now - since > LOST_S)  # to be made again
                 left = names & (there.queued | there.active)
                 ended = {name: now - start for name, start in began.items() if name not in left}
                 _note(self.journal, {name: s for name, s in ended.items() if name in done})
+                for name in sorted(names - left - over):
+                    said.end(name, ended.get(name), _val_score(done[name]) if name in done else None)
+                over = names - left
                 began = {name: start for name, start in began.items() if name in left}
-                bar.update(shown, completed=len(names) - len(left))
-                hopeless = len(names - left) > jobs and not names & done
+                said.left(len(left))
+                hopeless = len(names - left) > jobs and not names & done.keys()
                 if hopeless:
                     queue.forget(left)  # the others would fail as well
                 if hopeless or not left:
@@ -193,7 +242,12 @@ class Bench:
                 if there.workers < min(jobs, len(left)):  # a worker of DVC's may end before the queue does
                     queue.start(jobs)
                 # DVC reads all that ever ended to say what runs: a twentieth of a core at most
-                time.sleep(max(POLL_S, 20 * (time.time() - now)))
+                self._wait(names, len(names & done.keys()), max(POLL_S, 20 * (time.time() - now)))
+
+
+def _val_score(experiment: queue.Experiment) -> float:
+    """By what its run chose its epoch."""
+    return val_score(json.loads(queue.files_of(experiment.commit, "metrics/finetune.json")["metrics/finetune.json"]))
 
 
 def _seconds(journal: Path) -> dict[str, float]:

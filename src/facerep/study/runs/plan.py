@@ -72,7 +72,10 @@ class Planner:
             for variant in study.variants
         ]
 
+    def params(self, settings: dict[str, Any]) -> Params:
+        """All the parameters of a run with these settings."""
+        return checked(merged(self.base, settings), Params, f"study {self.study.name}")
+
     def _digest(self, settings: dict[str, Any]) -> str:
-        params = checked(merged(self.base, settings), Params, f"study {self.study.name}")
-        text = json.dumps(params.model_dump(exclude=set(_INDIFFERENT)), sort_keys=True)
+        text = json.dumps(self.params(settings).model_dump(exclude=set(_INDIFFERENT)), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -7,14 +7,16 @@ import io
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 from dvc.cli import main as dvc
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.repo.experiments.queue.remove import remove_tasks
 from dvc.ui import ui
 
 from facerep.core.errors import FacerepError
@@ -71,14 +73,39 @@ def queue() -> Queue:
     return _patiently(read)
 
 
-def failed() -> set[str]:
-    """The names of those that the queue keeps as failed: seconds where hundreds have ended, so not for every look."""
+class Ended(NamedTuple):
+    """A run that DVC's queue has done with."""
 
-    def read() -> set[str]:
+    name: str
+    rev: str  # of its place in the stash, by which DVC knows its process
+    failed: bool
+    trouble: str  # the traceback of DVC's worker, where the run failed before it started
+
+
+def ended() -> list[Ended]:
+    """All that the queue has done with: seconds where hundreds have ended, so not for every look."""
+
+    def read() -> list[Ended]:
         with Repo() as repo:
-            return {done.entry.name for done in repo.experiments.celery_queue.iter_failed()}
+            return list(_ended(repo.experiments.celery_queue))
 
     return _patiently(read)
+
+
+def _ended(tasks: Any) -> Iterator[Ended]:
+    """DVC's own iter_failed reads the whole queue once more for each entry, and raises for a run that it lost."""
+    for task, entry in tasks._iter_done_tasks():
+        try:
+            outcome = tasks._load_info(entry.stash_rev).result
+        except (OSError, ValueError):
+            outcome = None
+        yield Ended(entry.name, entry.stash_rev, outcome is None, str(task.traceback or ""))
+
+
+def failed() -> set[str]:
+    """The names of those that the queue has done with, and of which there is no experiment."""
+    done = finished()
+    return {one.name for one in ended() if one.failed or one.name not in done}
 
 
 def _workers(folder: Path) -> int:
@@ -98,9 +125,13 @@ def _patiently(read: Callable[[], T]) -> T:
     for _ in range(PATIENCE):
         try:
             return read()
-        except (ValueError, FileNotFoundError):
+        except (ValueError, FileNotFoundError, DvcException):
             time.sleep(0.2)
-    return read()
+    try:
+        return read()
+    except DvcException as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise FacerepError(f"DVC's queue cannot be read ({why}); `dvc queue status` says more.") from error
 
 
 def refuse_changes() -> None:
@@ -108,17 +139,32 @@ def refuse_changes() -> None:
 
     A params.yaml of the same values is none: `dvc exp run` writes it in a style of its own.
     """
-    changed = _git("status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml").decode().splitlines()
-    files = [line[3:] for line in changed]
-    if "params.yaml" in files and Path("params.yaml").is_file():
-        committed = _git("show", "HEAD:./params.yaml").decode()
-        if parse_yaml(committed) == load_yaml(Path("params.yaml"), "run from the repository's root"):
-            files.remove("params.yaml")
-    if files:
+    if files := changed_files("src", "stages", "dvc.yaml", "params.yaml", untracked=True):
         raise FacerepError(
             f"{files[0]}: changed since the last commit. Commit it first, or take it back (`git checkout {files[0]}`): "
             "results name the commit of their code."
         )
+
+
+def changed_files(*paths: str, untracked: bool = False) -> list[str]:
+    """The files that differ from the last commit (below `paths`; none: all), but for a params.yaml of the same values."""
+    how = "normal" if untracked else "no"
+    changed = (
+        _git("status", "--porcelain", f"--untracked-files={how}", "--no-renames", "--", *paths).decode().splitlines()
+    )
+    files = [line[3:].strip('"') for line in changed]
+    if "params.yaml" in files and Path("params.yaml").is_file():
+        committed = _git("show", "HEAD:./params.yaml").decode()
+        if parse_yaml(committed) == load_yaml(Path("params.yaml"), "run from the repository's root"):
+            files.remove("params.yaml")
+    return files
+
+
+def is_in(commit: str, file: str) -> bool:
+    """Whether the commit has the file as it lies here."""
+    return not subprocess.run(
+        ["git", "diff", "--quiet", commit, "--", file], capture_output=True, check=False
+    ).returncode
 
 
 def add(runs: Iterable[Run]) -> None:
@@ -141,33 +187,58 @@ def start(jobs: int) -> None:
 
 
 def forget(names: Iterable[str]) -> None:
-    """End these experiments where they run, or seem to for a worker that is no more, and take them from the queue."""
+    """End these experiments where they run, or seem to for a worker that is no more, and take them from the queue.
+
+    DVC kills no run that is just being set up or has just ended: it is asked again, and what it keeps all the same is left.
+    """
     wanted = set(names)
-    if not wanted:
-        return
-    with Repo() as repo:
-        tasks = repo.experiments.celery_queue
-        stale = sorted(wanted & {entry.name for entry in tasks.iter_active()})
-        if stale:
-            tasks.kill(stale, force=True)
-        left = wanted & {done.entry.name for done in tasks.iter_failed()}
-        left |= wanted & {entry.name for entry in tasks.iter_queued()}
-        if left:
-            tasks.remove(sorted(left))
+    for _ in range(PATIENCE if wanted else 0):
+        with suppress(DvcException, ValueError, OSError):
+            _forget(wanted)
+            return
+        time.sleep(1)
 
 
-def last_words(name: str) -> str:
-    """The last line that says something in a failed experiment's log."""
+def _forget(wanted: set[str]) -> None:
     with Repo() as repo:
         tasks = repo.experiments.celery_queue
-        entry = next((done.entry for done in tasks.iter_failed() if done.entry.name == name), None)
-        try:
-            log = Path(tasks.proc[entry.stash_rev].stdout).read_text(errors="replace") if entry else ""
-        except (KeyError, OSError):
-            log = ""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
+        # what waits goes first, else the next would start in the place of the one that is killed
+        if waiting := sorted(wanted & {entry.name for entry in tasks.iter_queued()}):
+            tasks.remove(waiting)
+        if stale := sorted(wanted & {entry.name for entry in tasks.iter_active()}):
+            with ui.rich_console.capture():  # it says of each that it has been killed
+                tasks.kill(stale, force=True)
+        over = {one.rev for one in _ended(tasks) if one.name in wanted}
+        remove_tasks(tasks, [entry for _, entry in tasks._iter_done_tasks() if entry.stash_rev in over])
+
+
+def why(names: Iterable[str]) -> tuple[str, str]:
+    """Of failed experiments the first that says why it failed, and what it says. One that was killed does not know."""
+    wanted = list(names)
+    known = {one.name: one for one in ended()}  # of one name the last
+    told = [(name, known[name]) for name in wanted if name in known]
+    with Repo() as repo:
+        tasks = repo.experiments.celery_queue
+        for name, one in told:
+            process = tasks.proc.get(one.rev)
+            by_itself = process is not None and (process.returncode or 0) >= 0
+            if words := (_last_words(Path(process.stdout)) if by_itself else "") or _last_line(one.trouble):
+                return name, words
+    return wanted[0], "it left no log"
+
+
+def _last_words(log: Path) -> str:
+    """The last line of a log that says something."""
+    try:
+        return _last_line(log.read_text(errors="replace"))
+    except OSError:
+        return ""
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("ERROR: failed to reproduce", "ERROR: Failed to reproduce"))]
-    return (told or ["it left no log"])[-1]
+    return told[-1] if told else ""
 
 
 def files_of(commit: str, *paths: str) -> dict[str, bytes]:

@@ -1,0 +1,72 @@
+"""How many runs remain, and for how long: compared with sums by hand."""
+
+import pytest
+
+from facerep.study.runs.plan import Run
+from facerep.study.runs.remaining import AROUND, Remaining, duration, remaining, words
+from facerep.study.runs.tuning import tune
+from tests.support.study.runs import planner, study
+
+TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 0.004]}}
+SET = {"finetune.epochs": 10, "pretrain.epochs": 6, "threads": 1}
+SELECTED = {"labelled_identities": 5, "roles": {"pretrain": {"photographs": 100}}}
+# of a run: 10 epochs × 4 labels × 5 classes = 200 photographs are learned from
+of = study(seeds=[0, 1], budgets={4: {}}, set=SET)
+
+
+def runs(variant: str | None = None) -> list[Run]:
+    return [run for run in planner(of).runs({}) if variant in (None, run.variant)]
+
+
+def test_of_a_finished_study_nothing_remains() -> None:
+    known = {run.name: 0.5 for run in runs()}
+    assert remaining(of, planner(of), known, {}, SELECTED) == Remaining(0, 0.0)
+
+
+def test_without_a_time_there_is_no_estimate() -> None:
+    assert remaining(of, planner(of), {}, {}, SELECTED) == Remaining(6, None)
+    seconds = {runs()[0].name: 60.0}
+    assert remaining(of, planner(of), {}, seconds, {}) == Remaining(6, None)
+
+
+def test_a_pretraining_costs_by_its_photographs_what_fine_tuning_costs() -> None:
+    """A baseline run of 75 s learns for 50 s from 200 photographs, a quarter of a second each.
+
+    A pretraining of 6 epochs sees 600, or, in all four turns, 2,400.
+    """
+    (first, _) = runs("original")
+    known, seconds = {first.name: 0.5}, {first.name: AROUND + 50.0}
+    grayscale, rotated = 600 * 0.25, 4 * 600 * 0.25
+    expected = 5 * 75 + 2 * grayscale + 2 * rotated
+    assert remaining(of, planner(of), known, seconds, SELECTED) == Remaining(5, pytest.approx(expected))
+
+
+def test_where_a_variant_was_timed_its_own_runs_count() -> None:
+    timed = [runs("original")[0], runs("rotated")[0]]
+    known = {run.name: 0.5 for run in timed}
+    seconds = {timed[0].name: 75.0, timed[1].name: 200.0}
+    expected = 75 + 200 + 2 * (75 + 600 * 0.25)
+    assert remaining(of, planner(of), known, seconds, SELECTED) == Remaining(4, pytest.approx(expected))
+
+
+def test_a_model_is_pretrained_once_for_all_budgets() -> None:
+    two = study(seeds=[0], budgets={4: {}, 8: {"finetune.epochs": 5}}, set=SET)
+    first, *_ = planner(two).runs({})
+    left = remaining(two, planner(two), {first.name: 0.5}, {first.name: 75.0}, SELECTED)
+    assert left == Remaining(5, pytest.approx(5 * 75 + 600 * 0.25 + 4 * 600 * 0.25))
+
+
+def test_what_is_tuned_counts_too() -> None:
+    """One more value for each of three variants."""
+    tuned = study(seeds=[0, 1], budgets={4: {}}, set=SET, tune=TUNE)
+    assert remaining(tuned, planner(tuned), {}, {}, SELECTED).runs == 6 + 3
+    first = tune(tuned, planner(tuned), {}).missing[0]
+    assert remaining(tuned, planner(tuned), {first.name: 0.5}, {}, SELECTED).runs == 8
+
+
+def test_it_is_said_as_a_person_says_it() -> None:
+    assert words(Remaining(117, 9 * 3600 * 2.0), 2) == (
+        "117 runs, about 9 hours of this machine with 2 jobs (an estimate), remain"
+    )
+    assert words(Remaining(1, None), 2) == "1 run remains"
+    assert [duration(hours) for hours in (0.01, 0.5, 1.26, 12.4)] == ["a minute", "30 minutes", "1.3 hours", "12 hours"]
