@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import matplotlib
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -74,9 +75,9 @@ def _sheet(rule: str, number: int, cells: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def font(size: int = 10) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font of the sheets."""
-    return ImageFont.load_default(size)
+def font(size: int = 10) -> ImageFont.FreeTypeFont:
+    """The font of the sheets, in which names of most alphabets can be written; Pillow's own has English letters alone."""
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
 
 
 def fitting(text: str, draw: ImageDraw.ImageDraw) -> str:

@@ -23,15 +23,18 @@ def show(bench: Bench, share: Share, file: Path) -> None:
     made = [run for run in runs if share.has(run) and run.name in done]
     metrics = {run.name: queue.files_of(done[run.name].commit, "metrics") for run in made}
     if made:
-        _show_classes(_read(metrics[made[0].name], "select").get("classes", []))
+        first = metrics[made[0].name]
+        _show_classes(_read(first, "select")["classes"])
+        for note in (note for stage in ("download", "crop", "select") for note in _read(first, stage)["notes"]):
+            print(f"Worth a look: {note}")
     by_budget = {run.labels: run for run in made}  # of a budget's runs the last: of the values that were chosen
     for labels, run in sorted(by_budget.items()):
-        evaluated = _read(metrics[run.name], "evaluate")["test"]
-        classes = _read(metrics[run.name], "select")["labelled_identities"]
-        chance = evaluated.get("chance", 1 / classes)
+        test, measure = (
+            _read(metrics[run.name], stage)[key] for stage, key in (("evaluate", "test"), ("finetune", "measure"))
+        )
         print(
-            f"{run.variant} with {labels} labels of each class: {100 * evaluated['accuracy']:.1f} % of the test "
-            f"photographs are told right; chance is {100 * chance:.1f} %."
+            f"{run.variant} with {labels} labels of each class: {measure.replace('_', ' ')} {100 * test[measure]:.1f} % on "
+            f"test; chance is {100 * test['chance']:.1f} %."
         )
     selected = _read(metrics[made[0].name], "select") if made else {}
     jobs = min(2, cores())
@@ -41,9 +44,10 @@ def show(bench: Bench, share: Share, file: Path) -> None:
 def _show_classes(classes: list[dict[str, Any]]) -> None:
     if not classes:
         return
-    table = Table("class", *(name for name in classes[0] if name != "name"))
+    table = Table("class", "found", "unreadable", "train", "val", "test", "dropped")
     for row in classes[:SHOWN]:
-        table.add_row(*(str(value) for value in row.values()))
+        dropped = ", ".join(f"{n} {rule.replace('_', ' ')}" for rule, n in row["dropped"].items())
+        table.add_row(row["name"], *(str(row[key]) for key in ("found", "unreadable", "train", "val", "test")), dropped)
     Console().print(table)
     if len(classes) > SHOWN:
         print(f"… and {len(classes) - SHOWN} more classes, in metrics/select.json.")

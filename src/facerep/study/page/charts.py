@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from facerep.figures.style import GREY, INK, shortened
 from facerep.study.page.marks import (
@@ -114,7 +114,8 @@ def draw_label_curves(
         axes.set_xlabel(f"labels per {noun}", fontsize=SMALL)
         plain_ticks(axes)
         axes.set_ylim(*limits)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}%"))
         ends = []
         for n, (name, level) in enumerate(levels.items()):
             look = Look(GREY, "", LEVEL_DASHES[n % len(LEVEL_DASHES)])

@@ -226,7 +226,7 @@ def dropped_table(results: Results) -> Table | None:
     """What was left out, and why."""
     found = results.about.get("data", {})
     dropped = {"could not be read": found.get("crop", {}).get("unreadable", {}).get("count")}
-    dropped |= {key.replace("_", " "): n for key, n in found.get("select", {}).get("dropped", {}).items()}
+    dropped |= {_rule(key, results): n for key, n in found.get("select", {}).get("dropped", {}).items()}
     rows: list[list[Cell]] = [[name, _count(n)] for name, n in dropped.items() if n is not None]
     return Table("What was left out", ["because", "photographs"], rows, frozenset((1,))) if rows else None
 
@@ -236,7 +236,7 @@ def classes_table(results: Results) -> Table | None:
     found = results.about.get("data", {}).get("select", {})
     rows: list[list[Cell]] = []
     for row in found.get("classes", []):
-        why = ", ".join(f"{n} {rule.replace('_', ' ')}" for rule, n in row["dropped"].items())
+        why = ", ".join(f"{n} {_rule(rule, results)}" for rule, n in row["dropped"].items())
         numbers = [row[key] for key in ("found", "unreadable", "train", "val", "test")]
         rows.append([row["name"], *map(_count, numbers), why or "–"])
     if not rows:
@@ -270,6 +270,11 @@ def notes(results: Results) -> list[str]:
     """What of the data may not be what it seems, a sentence each."""
     found = results.about.get("data", {})
     return [note for stage in ("download", "crop", "select") for note in found.get(stage, {}).get("notes", [])]
+
+
+def _rule(name: str, results: Results) -> str:
+    """A rule's name in words: "identity" in it is what a label names."""
+    return name.replace("identities", results.nouns).replace("identity", results.noun).replace("_", " ")
 
 
 def _count(number: int | None) -> Markup:
