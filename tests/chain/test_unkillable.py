@@ -269,7 +269,8 @@ def test_every_parameter_that_dvc_watches_names_another_run(
         names |= {changed: name(other) for changed, other in changes(params, key.split("."))}
     assert len(names) > 25
     same = [key for key in names if key and names[key] == names[""]]
-    assert same == []
+    # a run is named by what `measure` comes to: of even classes `auto` is accuracy
+    assert same == [key for key in names if key == "measure"]
 
 
 def changes(model: Any, keys: list[str], path: str = "") -> Iterator[tuple[str, Any]]:
