@@ -50,6 +50,7 @@ def test_what_a_stage_said_is_the_reason_until_the_run_is_forgotten(
     assert queue.why(["one"]) == ("one", "it left no log")
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_it_started_says_what_dvcs_worker_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
