@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from bs4 import BeautifulSoup, Tag
@@ -282,3 +283,70 @@ def test_a_study_that_is_half_tuned_has_a_page(tmp_path: Path) -> None:
     path.write_text("\n".join([head, ",".join(values), *rest]) + "\n")
     render(tmp_path, photographs=False)
     assert "tuning" in (tmp_path / "index.html").read_text().lower()
+
+
+def of_class_folders(about: dict[str, Any]) -> None:
+    """What stages say of class folders, with names that HTML could trip over."""
+    about["study"]["noun"] = "class"
+    data = about["data"]
+    data["download"]["archives"][0]["passed_over"] = {"hidden files and folders": 8}
+    data["crop"] |= {
+        "notes": ["The classes 'Dog' and 'dog' differ in capitals or spaces alone."],
+        "passed_over": [{"kind": ".avif", "folder": "labelled/emu", "files": 14}],
+    }
+    data["select"] |= {
+        "notes": ["1 class with fewer photographs is left out: <b>ill</b> (3)."],
+        "classes": [
+            {"name": "<b>ill</b>", "found": 3, "unreadable": 0, "dropped": {"under_min_labelled": 3}}
+            | {"train": 0, "val": 0, "test": 0},
+            {"name": "café", "found": 1030, "unreadable": 2, "dropped": {"turned_copies": 6, "over_per_identity": 22}}
+            | {"train": 600, "val": 200, "test": 200},
+        ],
+    }
+
+
+@pytest.mark.parametrize("photographs", [True, False])
+def test_the_data_has_the_classes_and_what_is_worth_a_look(tmp_path: Path, photographs: bool) -> None:
+    made_up.write(tmp_path, **SMALL)
+    rewritten(tmp_path, "about.json", of_class_folders)
+    made_up.picture(tmp_path / "galleries" / "classes.png", np.random.default_rng(0))
+    render(tmp_path, photographs=photographs)
+    data = soup(tmp_path).find(id="data")
+    assert data is not None
+    tables = {str(t.find("caption").get_text(strip=True)): t for t in data.find_all("table")}  # type: ignore[union-attr]
+    rows = [
+        [cell.get_text(strip=True) for cell in row.find_all(("th", "td"))]
+        for row in tables["The classes, the smallest first"].find_all("tr")
+    ]
+    assert rows == [
+        ["class", "photographs found", "unreadable", "train", "val", "test", "dropped"],
+        ["<b>ill</b>", "3", "0", "0", "0", "0", "3 under min labelled"],
+        ["café", "1\N{NARROW NO-BREAK SPACE}030", "2", "600", "200", "200", "6 turned copies, 22 over per class"],
+    ]
+    over = [
+        [cell.get_text(strip=True) for cell in row.find_all(("th", "td"))]
+        for row in tables["Files that were passed over"].find_all("tr")
+    ]
+    assert [row[0] for row in over[1:]] == [".avif", "hidden files and folders"]
+    notes = [note.get_text(strip=True) for note in data.find_all("li", class_="notice")]
+    assert len(notes) == 2 and notes[1].endswith("<b>ill</b> (3).")
+    assert (len(data.find_all("img")) == 1) is photographs, "a photograph of each class, where the page may show any"
+
+
+@pytest.mark.parametrize(("noun", "other"), [("class", "identit"), ("identity", "class")])
+def test_a_set_that_is_not_of_people_has_classes_on_every_part_of_the_page(
+    tmp_path: Path, noun: str, other: str
+) -> None:
+    made_up.write(tmp_path, **SMALL)
+    if noun == "class":
+        rewritten(tmp_path, "about.json", of_class_folders)
+    render(tmp_path, photographs=False)
+    page = soup(tmp_path)
+    for part in page.find_all(("script", "style", "code", "details")):
+        part.decompose()  # keys of params.yaml are called what they are called
+    for part in page.find_all(id=re.compile("^(rules|settings|again|comparisons|levels)$")):
+        part.decompose()
+    text = page.get_text(" ")
+    assert f"labels per {noun}" in text
+    spoken = " ".join(str(node["aria-label"]) for node in page.find_all(attrs={"aria-label": True}))
+    assert other not in text.lower() + spoken.lower()

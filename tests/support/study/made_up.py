@@ -65,7 +65,7 @@ def write(
     if galleries:
         for variant in variants:
             for name in (*PICTURES.get(variant, ()), "neighbours", "hardest_pairs", "nearest"):
-                _picture(folder / "galleries" / variant / f"{name}.png", rng)
+                picture(folder / "galleries" / variant / f"{name}.png", rng)
 
 
 def _runs(variants: Sequence[str], seeds: int, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -302,7 +302,7 @@ def _about(variants: Sequence[str], seeds: int) -> dict[str, Any]:
     }
 
 
-def _picture(path: Path, rng: np.random.Generator) -> None:
+def picture(path: Path, rng: np.random.Generator) -> None:
     """Squares on white, as a sheet of photographs would lie."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", (436, 300), "white")
