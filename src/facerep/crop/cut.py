@@ -80,8 +80,11 @@ def find_square(pixels: np.ndarray, box: Box | None, settings: Crop) -> tuple[Sq
 
 
 def tone(face: np.ndarray) -> str:
-    """`black` where all but 1 % of a face (uint8 H×W×3) is nearly black, `white` likewise, else empty."""
-    green = face[:, :, 1]
+    """`black` where all but 1 % of a face (uint8 H×W×3) is nearly black, `white` likewise, else empty.
+
+    By a quarter of its pixels, and their green alone: the look costs nothing then.
+    """
+    green = face[::2, ::2, 1]
     least = 0.99 * green.size
     return "black" if (green < 24).sum() >= least else "white" if (green > 231).sum() >= least else ""
 
