@@ -95,8 +95,9 @@ def test_what_is_no_photograph_is_counted(tmp_path: Path) -> None:
     assert metrics["notes"] == [
         "Beside the classes, 1 folder gave no photograph: lfw/B (1 in .heic (HEIC)). By their suffix JPEG, PNG, WebP, TIFF, "
         "BMP, GIF and PPM are read; convert or rename the others.",
+        "1 photograph in no class folder: passed over (1 in no folder). No class can be called train or test; rename the "
+        "folder, or move them into class folders.",
         "1 file in .heic (HEIC): passed over; convert photographs to JPEG or PNG.",
-        "1 photograph in .png in no class folder: passed over.",
     ]
 
 

@@ -132,6 +132,13 @@ def test_composed_and_decomposed_names_are_one_class(tmp_path: Path) -> None:
     assert [photo.key for photo in photos] == ["all/café/NFC", "all/café/NFD"]
 
 
+def test_the_same_names_in_both_spellings_are_all_kept(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, f"all/café/{n}.jpg") for form in ("NFC", "NFD") for n in range(3)]
+    photos = listed([archive(tmp_path / "x.tar", dict.fromkeys(names, b""))])
+    assert len({photo.key for photo in photos}) == 6
+    assert {photo.key.split("/")[1] for photo in photos} == {"café"}
+
+
 SAME = {
     "labelled/ant/000.jpg": b"1",
     "labelled/ant/000.png": b"2",

@@ -59,7 +59,27 @@ def test_folders_that_gave_nothing_are_named_with_what_is_in_them() -> None:
 
 def test_photographs_in_no_class_folder_are_counted() -> None:
     (note,) = folders_of("train/1.jpg", "2.jpg", "x/ant/3.jpg").notes()
-    assert note == "2 photographs in .jpg in no class folder: passed over."
+    assert note.startswith(
+        "2 photographs in no class folder: passed over (1 in no folder and 1 in train). No class can be"
+    )
+
+
+def test_a_class_called_test_is_told_as_such() -> None:
+    (note,) = folders_of("set/test/1.jpg", "set/test/2.jpg", "set/ant/3.jpg").notes()
+    assert "2 in set/test" in note and "No class can be called train or test" in note
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("set/cat/1.jpg", "set/cat/2023/2.jpg", "set/dog/1.jpg"), "inside class folders: set/cat/2023."),
+        (("set/Train/ant/1.jpg", "set/Test/2.jpg"), "'Test' is taken for a class"),
+        (("set/ant/1.jpg", "set/photos.zip"), "1 file in .zip (zip in an archive): passed over; unpack it."),
+    ],
+)
+def test_folders_that_quietly_become_classes_are_told(names: tuple[str, ...], words: str) -> None:
+    (note,) = folders_of(*names).notes()
+    assert words in note
 
 
 def test_a_long_list_ends_with_the_sum_of_the_rest() -> None:

@@ -294,10 +294,38 @@ def test_boxes_with_other_names_are_used_and_the_rest_is_told(tmp_path: Path) ->
     source = archive(tmp_path / "a.tar", members | {"loose_bb.csv": csv.encode()})
     metrics = crop(settings(method="box"), [source], tmp_path / "out", workers=1)
     assert metrics["found"] == {"box": 4, "detector": 0, "center": 2}
-    assert metrics["boxes_unused"] == 2
+    assert metrics["boxes"] == {"unused": 2, "doubled": 0, "shared": 0, "outside": 0}
     (note,) = (note for note in metrics["notes"] if "boxes" in note)
     assert note.startswith("2 of 6 boxes fit no photograph") and "such as ant/0." in note
     assert crop(settings(method="box"), [source], tmp_path / "again", workers=1) == metrics, "from what was cut before"
+
+
+@pytest.mark.parametrize(
+    ("names", "counts", "words"),
+    [
+        (["ant/0", "ant/1"], {"shared": 2}, "2 boxes fit several photographs each"),
+        (["a/ant/0", "a/ant/0", "b/ant/0.png"], {"doubled": 1}, "1 of 3 boxes are followed by another"),
+        (["/home/me/ant/1", "C:\\data\\ant\\0"], {"shared": 2}, "several"),
+        (["a/ant/0", "!a/ant/1"], {"outside": 1}, "1 boxes lie outside"),
+    ],
+)
+def test_what_is_odd_about_boxes_is_told(tmp_path: Path, names: list[str], counts: dict[str, int], words: str) -> None:
+    members = {
+        f"{above}/ant/{n}.png": encoded(picture(10 * n + len(above), 90, 90)) for above in ("a", "b") for n in (0, 1)
+    }
+    boxes = [f'"{name.lstrip("!")}",{500 if name[0] == "!" else 20},30,40,60.0' for name in names]
+    members["loose_bb.csv"] = ("NAME_ID,X,Y,W,H\n" + "\n".join(boxes)).encode()
+    metrics = crop(settings(method="box"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
+    assert metrics["boxes"] == {"unused": 0, "doubled": 0, "shared": 0, "outside": 0} | counts
+    assert [note for note in metrics["notes"] if words in note]
+
+
+def test_boxes_that_all_fit_nothing_say_how_a_name_must_look(tmp_path: Path) -> None:
+    members = {"set/ant/0.png": encoded(picture(0)), "loose_bb.csv": b'NAME_ID,X,Y,W,H\n"0",1,2,30,40\n'}
+    with pytest.raises(
+        FacerepError, match="none of 1 boxes fits any of 1 photographs; a box is named .* such as ant/0"
+    ):
+        crop(settings(method="box"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
 
 
 def deep(seed: int, bits: int, mode: str = "uint16") -> Image.Image:
@@ -335,3 +363,44 @@ def test_a_set_of_dark_pictures_is_worth_a_sentence(tmp_path: Path) -> None:
     metrics = crop(settings(method="center"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
     assert (metrics["nearly_black"], metrics["depth"]) == (5, None)
     assert any(note.startswith("5 of 10 faces are nearly black") for note in metrics["notes"])
+
+
+def spoiled(image: Image.Image, value: float) -> Image.Image:
+    """With one pixel that says nothing."""
+    values = np.array(image)
+    values[0, 0] = value
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize(
+    ("bits", "mode", "value", "depth"),
+    [
+        (12, "uint16", 65535, "0 is black and 4095 is white"),  # a hot pixel
+        (10, "int32", -32768, "0 is black and 1023 is white"),  # nothing was measured there
+        (0, "float32", 1.0001, "0 is black and 1 is white"),
+        (0, "float32", np.nan, "0 is black and 1 is white"),
+    ],
+)
+def test_one_odd_pixel_does_not_rule_the_set(tmp_path: Path, bits: int, mode: str, value: float, depth: str) -> None:
+    images = [deep(n, bits or 8, mode) for n in range(4)]
+    if not bits:
+        images = [Image.fromarray(np.asarray(image) / np.float32(255)) for image in images]
+    members = {f"all/a/{n}.tiff": encoded(spoiled(image, value), "TIFF") for n, image in enumerate(images)}
+    metrics = crop(settings(method="center"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
+    assert metrics["depth"] == depth
+    assert metrics["faces"] == 4 and brightest(tmp_path / "out", "a") > 200
+
+
+def test_a_few_dark_classes_beside_a_large_pool_are_told(tmp_path: Path) -> None:
+    dark = {f"set/ill/{n}.png": encoded(picture(n).point([v // 16 for v in range(256)] * 3)) for n in range(5)}
+    pool = {f"unlabelled/{n}.jpg": encoded(picture(100 + n, 24, 24), "JPEG") for n in range(300)}
+    metrics = crop(settings(method="center"), [archive(tmp_path / "a.tar", dark | pool)], tmp_path / "out", workers=1)
+    assert any("5 of 305 faces are nearly black, and most of ill:" in note for note in metrics["notes"])
+
+
+def test_deep_pictures_are_found_in_each_part_of_a_set(tmp_path: Path) -> None:
+    """However many others the unlabelled part has."""
+    members = {f"set/a/{n}.png": encoded(deep(n, 12)) for n in range(4)}
+    members |= {f"unlabelled/{n}.png": encoded(picture(n, 16, 16)) for n in range(400)}
+    metrics = crop(settings(method="center"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
+    assert metrics["depth"] == "0 is black and 4095 is white"

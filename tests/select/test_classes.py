@@ -91,9 +91,40 @@ def test_uneven_classes_and_many_copies_are_told(tmp_path: Path) -> None:
 
 def test_all_in_one_folder_is_told_as_such(tmp_path: Path) -> None:
     members = photographs("labelled", 9, 0) | photographs("unlabelled", 3, 300)
-    with pytest.raises(FacerepError, match="all 9 labelled photographs lie in one folder, 'labelled'") as error:
+    with pytest.raises(
+        FacerepError, match="above all 9 labelled photographs it is called 'labelled'; where all lie in one"
+    ) as error:
         through(tmp_path, members)
     assert "lower" not in str(error.value)
+
+
+def adds_up(row: dict[str, Any]) -> bool:
+    return bool(
+        row["found"] == row["unreadable"] + sum(row["dropped"].values()) + row["train"] + row["val"] + row["test"]
+    )
+
+
+def test_unlabelled_copies_that_are_called_as_a_class_is_are_not_the_classs(tmp_path: Path) -> None:
+    """An unlabelled photograph is an identity of its own, called by its stem: 1.png beside the class 1."""
+    members = photographs("set/1", 6, 0) | photographs("set/2", 6, 100)
+    members |= {"unlabelled/1.png": encoded(picture(0)), "unlabelled/9.png": encoded(picture(900))}
+    found = through(tmp_path, members)
+    assert found["dropped"]["duplicates_unlabelled"] == 1
+    assert all(map(adds_up, found["classes"]))
+    assert "Of 2 photographs without labels 1 are copies" in found["notes"][0]
+
+
+def test_the_same_people_in_both_splits_add_up(tmp_path: Path) -> None:
+    members = photographs("train/n1", 5, 0) | photographs("test/n1", 6, 100) | photographs("test/n2", 6, 200)
+    found = through(tmp_path, members | photographs("train/n3", 5, 300), roles="by_split")
+    assert found["dropped"]["identity_in_both_splits"] == 5
+    assert all(map(adds_up, found["classes"]))
+
+
+def test_a_name_of_several_lines_does_no_harm(tmp_path: Path) -> None:
+    members = photographs("set/bee\nx", 6, 0) | photographs("set/2", 6, 100) | photographs("unlabelled", 3, 300)
+    through(tmp_path, members)
+    draw_classes(tmp_path / "data/selection.parquet", tmp_path / "data/faces", tmp_path / "classes.png")
 
 
 @pytest.mark.parametrize(("roles", "names"), [("by_split", ["n4", "n3", "n2"]), ("by_count", ["n1", "n3", "n2"])])

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
@@ -36,7 +37,7 @@ def read_boxes(name: str, data: bytes) -> Iterator[tuple[str, Box]]:
                 key = box_name(key)
                 if not key:
                     raise ValueError
-                box = (int(x), int(y), int(w), int(h))
+                box = (_whole(x), _whole(y), _whole(w), _whole(h))
                 if max(map(abs, box)) >= 2**31:
                     raise ValueError
                 yield key, box
@@ -47,10 +48,22 @@ def read_boxes(name: str, data: bytes) -> Iterator[tuple[str, Box]]:
         ) from None
 
 
+def _whole(text: str) -> int:
+    """A whole number, also where a table program has written 5 as 5.0. Raises ValueError for any other."""
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError
+    return int(number)
+
+
 def box_name(name: str) -> str:
-    """A photograph's name as boxes are found by: composed (NFC), with slashes, without empty parts and "."."""
-    parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
-    return "/".join(part for part in parts if part not in ("", "."))
+    """A photograph's name as boxes are found by: composed (NFC), with slashes, without empty parts and ".".
+
+    Of a path from the root of a disk, which no archive has, the last two parts.
+    """
+    name = unicodedata.normalize("NFC", name).replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return "/".join(parts[-2:] if re.match(r"/|[A-Za-z]:/", name) else parts)
 
 
 class Boxes:
@@ -59,7 +72,7 @@ class Boxes:
     def __init__(self) -> None:
         self._names = array("Q")  # hashed
         self._boxes = array("i")
-        self._used = bytearray()  # 1 where a photograph has asked for it
+        self._used = bytearray()  # by how many photographs: 0, 1 or 2 and more
         self._parts: set[int] = set()  # how many parts the names have: nothing else is looked for
         self._has_suffixes = False
         self._order: np.ndarray | None = None
@@ -69,8 +82,18 @@ class Boxes:
 
     @property
     def unused(self) -> int:
-        """How many boxes no photograph has asked for; of two with one name only the later can be."""
-        return len(self) - sum(self._used)
+        """How many names of boxes no photograph has asked for."""
+        return len(np.unique(np.array(self._names, np.uint64))) - len(self._used) + self._used.count(0)
+
+    @property
+    def doubled(self) -> int:
+        """How many rows count for nothing, since a later one has the same name."""
+        return len(self) - len(np.unique(np.array(self._names, np.uint64)))
+
+    @property
+    def shared(self) -> int:
+        """How many boxes several photographs have asked for."""
+        return self._used.count(2)
 
     def update(self, rows: Iterable[tuple[str, Box]]) -> None:
         """Add boxes; of two with one name the later counts."""
@@ -106,7 +129,7 @@ class Boxes:
         row = int(self._order[place]) if place >= 0 else -1
         if row < 0 or self._names[row] != wanted:
             return None
-        self._used[row] = 1
+        self._used[row] = min(2, self._used[row] + 1)
         x, y, w, h = self._boxes[4 * row : 4 * row + 4]
         return x, y, w, h
 

@@ -102,11 +102,8 @@ class _Sample:
             item = (-key_hash(name), path, name)
             (heappush if len(self._largest_first) < self.limit else heappushpop)(self._largest_first, item)
 
-    def by_archive(self) -> dict[Path, set[str]]:
-        found: dict[Path, set[str]] = {}
-        for _, path, name in self._largest_first:
-            found.setdefault(path, set()).add(name)
-        return found
+    def chosen(self) -> list[tuple[Path, str]]:
+        return [(path, name) for _, path, name in self._largest_first]
 
 
 def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> FirstPass:
@@ -116,7 +113,7 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
     would be reached, and for a malformed CSV.
     """
     boxes: BoxesOfSplits = {}
-    chosen, folders, sample = Candidates(limit), Folders(), _Sample(depth.SUFFIXES, depth.SAMPLE)
+    chosen, folders, samples = Candidates(limit), Folders(), dict[str, _Sample]()
     keys = array("Q")  # hashed
     task = bar.add_task("crop: reading names", total=None)
 
@@ -126,7 +123,7 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
             keys.append(key_hash(place.key))
             chosen.offer(place.key)
             folders.add(place, name)
-            sample.offer(path, name)
+            samples.setdefault(place.split, _Sample(depth.SUFFIXES, depth.SAMPLE)).offer(path, name)
             if len(keys) % 1000 == 0:
                 bar.update(task, completed=len(keys))
         elif boxes_split(name) is None:
@@ -143,7 +140,11 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
     bar.remove_task(task)
     shared = _several(keys)
     chosen.close(shared)
-    return FirstPass(boxes, len(keys), chosen, shared, folders, sample.by_archive())
+    deep: dict[Path, set[str]] = {}
+    for sample in samples.values():
+        for path, name in sample.chosen():
+            deep.setdefault(path, set()).add(name)
+    return FirstPass(boxes, len(keys), chosen, shared, folders, deep)
 
 
 def _several(hashes: "array[int]") -> dict[int, int]:

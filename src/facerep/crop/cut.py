@@ -14,6 +14,8 @@ from facerep.crop.phash import perceptual_hash
 from facerep.crop.resample import cut_square, encode_jpeg, resize
 from facerep.params import Crop
 
+BOXED = ("auto", "box")  # methods that look at boxes
+
 
 class Photograph(NamedTuple):
     """What a worker gets."""
@@ -36,6 +38,7 @@ class Face(NamedTuple):
     found: str  # box | detector | center
     searched: bool  # whether a detector looked for a face
     tone: str  # black | white where there is next to nothing else in it, else empty
+    outside: bool  # whether its box does not touch the photograph
 
 
 def cut_face(photo: Photograph, settings: Crop, depth: Depth = FULL) -> Face:
@@ -56,17 +59,18 @@ def cut_face(photo: Photograph, settings: Crop, depth: Depth = FULL) -> Face:
     if side**2 > settings.max_megapixels * 1e6:
         height, width = pixels.shape[:2]
         raise UnreadableError(f"a face of {side}×{side} pixels in a photograph of {width}×{height}")
+    outside = photo.box is not None and found != "box" and settings.method in BOXED
     face = resize(cut_square(pixels, square), settings.size, settings.size)
     jpeg = encode_jpeg(face, settings.quality)
     digest = hashlib.sha256(jpeg).hexdigest()
-    return Face(jpeg, digest, perceptual_hash(pixels), sharpness(face), side, found, searched, tone(face))
+    return Face(jpeg, digest, perceptual_hash(pixels), sharpness(face), side, found, searched, tone(face), outside)
 
 
 def find_square(pixels: np.ndarray, box: Box | None, settings: Crop) -> tuple[Square, str, bool]:
     """Where the face is, how it was found (box, detector or center), and whether a detector looked for it."""
     size = (pixels.shape[1], pixels.shape[0])
     searched = False
-    if settings.method in ("auto", "box") and box is not None:
+    if settings.method in BOXED and box is not None:
         square = square_box(box, size, settings.extend)
         if square is not None:
             return square, "box", searched

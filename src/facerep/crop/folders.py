@@ -72,6 +72,7 @@ class Folders:
             return  # what was not noted is not known
         yield from self._alike()
         yield from self._below_several()
+        yield from self._within()
         yield from self._empty()
 
     def _alike(self) -> Iterator[str]:
@@ -96,10 +97,26 @@ class Folders:
         if several:
             where = next(iter(several.values()))
             yield (
-                f"The class is the name of the folder right above a photograph: {_listed(list(map(repr, several)))} "
-                f"{'stands' if len(several) == 1 else 'stand'} below several folders ({_listed(where)}) and "
+                f"The class is the name of the folder right above a photograph: {listed(list(map(repr, several)))} "
+                f"{'stands' if len(several) == 1 else 'stand'} below several folders ({listed(where)}) and "
                 f"{'counts' if len(several) == 1 else 'count'} as one class{' each' * (len(several) > 1)}. Where those are "
                 "the classes, move the photographs up into them, and what is no photograph (masks) out."
+            )
+
+    def _within(self) -> Iterator[str]:
+        """Class folders inside class folders, and classes that are called as a part of a set is."""
+        inside = sorted(folder for folder in self._giving if _parent(folder) in self._giving)
+        if inside:
+            yield (
+                f"Class folders lie inside class folders: {listed(inside)}. Each is a class of its own, called as the "
+                "folder right above a photograph; move the photographs up where they are of the class above."
+            )
+        parts = sorted(name for name in self._above if name.casefold() in _PARTS)
+        if parts:
+            yield (
+                f"{listed(list(map(repr, parts)))} {'is' if len(parts) == 1 else 'are'} taken for "
+                f"{'a class' if len(parts) == 1 else 'classes'}, since photographs lie right in the folder; move them into "
+                "class folders, or out."
             )
 
     def _empty(self) -> Iterator[str]:
@@ -107,22 +124,33 @@ class Folders:
         beside = set(map(_parent, self._giving))
         empty: dict[str, list[str]] = {}
         elsewhere: Counter[str] = Counter()
+        loose: Counter[str] = Counter()  # photographs right in train/ or test/, or in no folder at all
         for (kind, folder), count in sorted(self.other.items()):
-            if folder not in self._giving and folder != "." and _parent(folder) in beside:
+            if kind in SUFFIXES:
+                loose[folder] += count
+            elif folder not in self._giving and folder != "." and _parent(folder) in beside:
                 empty.setdefault(folder, []).append(f"{count} {_named(kind)}")
             else:
                 elsewhere[kind] += count
         if empty:
-            told = _listed([f"{folder} ({', '.join(files)})" for folder, files in empty.items()])
+            told = listed([f"{folder} ({', '.join(files)})" for folder, files in empty.items()])
             yield (
                 f"Beside the classes, {_count(len(empty), 'folder')} gave no photograph: {told}. By their suffix JPEG, "
                 "PNG, WebP, TIFF, BMP, GIF and PPM are read; convert or rename the others."
             )
+        if loose:
+            where = listed(
+                [f"{count} in {folder if folder != '.' else 'no folder'}" for folder, count in loose.items()]
+            )
+            yield (
+                f"{_count(sum(loose.values()), 'photograph')} in no class folder: passed over ({where}). No class "
+                "can be called train or test; rename the folder, or move them into class folders."
+            )
         for kind, count in sorted(elsewhere.items()):
-            if kind in SUFFIXES:
-                yield f"{_count(count, 'photograph')} {_named(kind)} in no class folder: passed over."
-            elif format_of(kind) is not None:
-                yield f"{_count(count, 'file')} {_named(kind)}: passed over; convert photographs to JPEG or PNG."
+            known = format_of(kind)
+            if known is not None:
+                what = "unpack it" if known.endswith("in an archive") else "convert photographs to JPEG or PNG"
+                yield f"{_count(count, 'file')} {_named(kind)}: passed over; {what}."
 
     def write(self, path: Path, cropped: Counter[Class], unreadable: Counter[Class]) -> None:
         """classes.parquet: of each class and split the photographs found, those that were cropped, and those not readable.
@@ -167,7 +195,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     """Some of them, as a sentence has it."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     shown = names[:_NAMED]

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Place(NamedTuple):
     stem: str  # a dot in it becomes `_`, since WebDataset's key ends at the first dot
     folders: tuple[str, ...]  # above the identity, without the split; of an unlabelled photograph all
     file: str
+    spelled: str = ""  # a few digits of how the name was written, where that was not composed
 
     @property
     def key(self) -> str:
@@ -33,7 +35,7 @@ class Place(NamedTuple):
 
     def long_key(self, archive: str) -> str:
         """What it is called where others have its key: with archive, folders and suffix, which no two share."""
-        own = SLASH.join((archive, *self.folders, self.file)).replace(".", DOT)
+        own = SLASH.join((archive, *self.folders, self.file + self.spelled)).replace(".", DOT)
         if self.split == UNLABELLED:
             return f"{self.split}/{own}/{self.file.replace('.', DOT)}"
         return f"{self.split}/{self.identity}/{own}"
@@ -41,8 +43,10 @@ class Place(NamedTuple):
 
 def place_of(name: str) -> Place | None:
     """Where the photograph of this name in an archive belongs; None for what is no photograph of an identity."""
-    if not name.isascii():
-        name = unicodedata.normalize("NFC", name)
+    spelled = ""
+    if not name.isascii() and (composed := unicodedata.normalize("NFC", name)) != name:
+        spelled = f".{blake2b(name.encode(), digest_size=3).hexdigest()}"
+        name = composed
     *above, file = [part for part in name.split("/") if part not in ("", ".")] or [""]
     stem, _, suffix = file.rpartition(".")
     if not stem or f".{suffix.lower()}" not in SUFFIXES:
@@ -51,12 +55,12 @@ def place_of(name: str) -> Place | None:
     start = next((n for n, part in enumerate(above) if part.lower() in _UNLABELLED), None)
     if start is not None:
         identity = SLASH.join((*above[start + 1 :], stem)).replace(".", "_")
-        return Place(UNLABELLED, identity, stem, tuple(above), file)
+        return Place(UNLABELLED, identity, stem, tuple(above), file, spelled)
     if not above or above[-1] in SPLITS:
         return None
     has_split = len(above) > 1 and above[-2] in SPLITS
     split, folders = (above[-2], above[:-2]) if has_split else ("all", above[:-1])
-    return Place(split, above[-1], stem, tuple(folders), file)
+    return Place(split, above[-1], stem, tuple(folders), file, spelled)
 
 
 def place_in(archive: str, name: str) -> Place | None:

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ class Note:
     taken: int
     searched: int
     unreadable: list[dict[str, str]]
-    black: int = 0  # faces that are nearly black
-    white: int = 0
-    boxes_unused: int = 0  # of all boxes, once all photographs have been taken
+    tones: dict[str, int] = field(default_factory=dict)  # faces that are nearly black or white, by tone and class
+    boxes_outside: int = 0  # boxes that do not touch their photograph
+    boxes: dict[str, int] = field(
+        default_factory=dict
+    )  # what is known of all boxes once all photographs have been taken
 
 
 class Cropped(Unfinished):

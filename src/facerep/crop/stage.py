@@ -37,9 +37,9 @@ class Tally:
     bytes: int = 0
     searched: int = 0  # photographs in which a detector looked for a face
     unreadable: int = 0
-    black: int = 0  # faces that are nearly black
-    white: int = 0
-    boxes_unused: int = 0
+    tones: Counter[str] = field(default_factory=Counter)  # faces that are nearly black or white, by tone and class
+    boxes_outside: int = 0
+    boxes: dict[str, int] = field(default_factory=dict)
     first_unreadable: dict[str, str] = field(default_factory=dict)
     found: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
@@ -93,7 +93,7 @@ def crop(
             with closing(cut_all(photos, settings, workers, depth or FULL)) as results:
                 shown = bar.track(results, total=tally.total, completed=tally.taken, description="crop")
                 _fill_shards(shown, settings, cropped, tally, first)
-        _refuse_useless(settings, tally)
+        _refuse_useless(settings, tally, first)
         with atomic_folder(out) as folder:
             cropped.copy_to(folder)
             unreadable = Counter(_split_and_identity(item["key"]) for item in unreadable_of(cropped.notes))
@@ -124,9 +124,9 @@ def _so_far(cropped: Cropped, total: int) -> Tally:
         tally.taken = note.taken
         tally.searched += note.searched
         tally.unreadable += len(note.unreadable)
-        tally.black += note.black
-        tally.white += note.white
-        tally.boxes_unused = note.boxes_unused
+        tally.tones.update(note.tones)
+        tally.boxes_outside += note.boxes_outside
+        tally.boxes = note.boxes
     tally.first_unreadable = next(iter(unreadable_of(cropped.notes)), {})
     return tally
 
@@ -148,10 +148,13 @@ def _fill_shards(
             if isinstance(result, Face):
                 rows.append(_row(photo, result, writer))
                 tally.add(rows[-1])
-                note.black += result.tone == "black"
-                note.white += result.tone == "white"
-                tally.black += result.tone == "black"
-                tally.white += result.tone == "white"
+                note.boxes_outside += result.outside
+                tally.boxes_outside += result.outside
+                if result.tone:
+                    split, identity = _split_and_identity(photo.key)
+                    of = f"{result.tone}/{split}/{'' if split == UNLABELLED else identity}"
+                    note.tones[of] = note.tones.get(of, 0) + 1
+                    tally.tones[of] += 1
             else:
                 note.unreadable.append({"key": photo.key, "name": photo.name, "reason": result})
                 tally.unreadable += 1
@@ -161,7 +164,10 @@ def _fill_shards(
                 cropped.commit(rows, note)
                 rows, note = [], Note(note.taken, 0, [])
         writer.close()
-        note.boxes_unused = tally.boxes_unused = sum(boxes.unused for boxes in first.boxes.values())
+        every = first.boxes.values()
+        note.boxes = tally.boxes = {
+            name: sum(getattr(boxes, name) for boxes in every) for name in ("unused", "doubled", "shared")
+        }
         cropped.commit(rows, note)
 
 
@@ -191,16 +197,16 @@ def _metrics(first: FirstPass, cropped: Cropped, tally: Tally, depth: Depth | No
         "faces": tally.faces,
         "identities": len(tally.identities),
         "found": {how: tally.found[how] for how in ("box", "detector", "center")},
-        "boxes_unused": tally.boxes_unused,
+        "boxes": tally.boxes | {"outside": tally.boxes_outside},
         "splits": dict(sorted(tally.splits.items())),
         "shards": len(cropped.shards()),
         "bytes": tally.bytes,
-        "nearly_black": tally.black,
-        "nearly_white": tally.white,
+        "nearly_black": sum(n for of, n in tally.tones.items() if of.startswith("black/")),
+        "nearly_white": sum(n for of, n in tally.tones.items() if of.startswith("white/")),
         "depth": None if depth is None else str(depth),
         "unreadable": {"count": len(unreadable), "names": unreadable},
         "passed_over": first.folders.passed_over(),
-        "notes": notes_of(first, tally.faces, tally.black, tally.white, tally.boxes_unused, depth),
+        "notes": notes_of(first, _by_class(tally.identities), tally.tones, tally.boxes, tally.boxes_outside, depth),
     }
 
 
@@ -220,11 +226,16 @@ def _refuse_unreadable(settings: Crop, tally: Tally) -> None:
         )
 
 
-def _refuse_useless(settings: Crop, tally: Tally) -> None:
+def _refuse_useless(settings: Crop, tally: Tally, first: FirstPass) -> None:
     if tally.searched and not tally.found["detector"] and not tally.found["box"]:
         raise FacerepError(
             f"crop.method = {settings.method}: no face was found in any of {tally.searched} photographs; "
             "where they are faces cut closely already, set crop.method to center."
+        )
+    if settings.method == "box" and not tally.found["box"] and first.boxes:
+        raise FacerepError(
+            f"crop.method = box: none of {sum(map(len, first.boxes.values()))} boxes fits any of {tally.faces} photographs; "
+            f"a box is named <folder>/<photograph>, such as {first.folders.example}, and is in pixels of the photograph."
         )
     if settings.method == "box" and not tally.found["box"]:
         raise FacerepError(

@@ -109,15 +109,26 @@ def notes_of(classes: Rows, settings: Select) -> list[str]:
     return notes
 
 
+def notes_of_unlabelled(found: int, copies: int) -> list[str]:
+    """A sentence where many of the photographs without labels are copies."""
+    if copies <= _COPIES * found:
+        return []
+    left = "nothing is left to pretrain on" if copies == found else "metrics/select/ shows some with their twins"
+    return [
+        f"Of {found} photographs without labels {copies} are dropped as copies of labelled ones, or of each other: {left}."
+    ]
+
+
 def refuse_one_folder(found: Rows, settings: Select) -> None:
     """Raises FacerepError where all labelled photographs lie in one folder: no threshold makes classes of them."""
     names = sorted({row["identity"] for row in found if row["split"] != UNLABELLED})
     if settings.roles == "by_folder" and len(names) == 1:
         count = sum(row["found"] for row in found if row["identity"] == names[0])
         raise FacerepError(
-            f"select.roles = 'by_folder': all {count} labelled photographs lie in one folder, {names[0]!r}, and the folder "
-            "right above a photograph is its class; make a folder for each class (docs/own-photographs.md does it from a "
-            "table of labels)."
+            f"select.roles = 'by_folder': the folder right above a photograph is its class, and above all {count} labelled "
+            f"photographs it is called {names[0]!r}; where all lie in one folder, make a folder for each class "
+            "(docs/own-photographs.md does it from a table of labels), and where such a folder stands in each class folder, "
+            "move the photographs up."
         )
 
 

@@ -81,7 +81,8 @@ def font(size: int = 10) -> ImageFont.FreeTypeFont:
 
 
 def fitting(text: str, draw: ImageDraw.ImageDraw) -> str:
-    """The end of a text that is too long for a face's width: it tells photographs apart."""
+    """The end of a text that is too long for a face's width: it tells photographs apart. On one line, whatever is in it."""
+    text = "".join(letter if letter.isprintable() else "·" for letter in text)
     while draw.textlength(text, font=font()) > SIDE - 4:
         text = "…" + text[2:]
     return text

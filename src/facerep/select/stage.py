@@ -20,7 +20,15 @@ from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
 from facerep.faces.roles import ROLES, stable_order
 from facerep.faces.shards import UNLABELLED, read_index
-from facerep.select.classes import SHOWN, class_table, cropped_alone, notes_of, read_classes, refuse_one_folder
+from facerep.select.classes import (
+    SHOWN,
+    class_table,
+    cropped_alone,
+    notes_of,
+    notes_of_unlabelled,
+    read_classes,
+    refuse_one_folder,
+)
 from facerep.select.rules import RULES, find_victims, write_victims
 
 SIDES = ("pretrain", "labelled", "under_min_labelled", "identity_in_both_splits")
@@ -82,13 +90,16 @@ def select(
         write_victims(table, victims, dropped_out)
     _write(table, chosen, np.array([label_of.get(name, -1) for name in names], np.int32)[identity], out)
     dropped["over_per_identity"] = len(over)
+    notes = notes_of_unlabelled(int(unlabelled.sum()), int((unlabelled & ~keep).sum()))
     where = {victim.rule: victim.rows for victim in victims} | {"over_per_identity": np.array(over, np.int64)}
     where |= {SIDES[n]: np.flatnonzero(keep & (side == n)) for n in (UNDER_MIN_LABELLED, IN_BOTH_SPLITS)}
-    by_rule = {rule: Counter(names[code] for code in identity[rows]) for rule, rows in where.items()}
+    # of the rows that the table of the classes counts
+    of_class = in_test if settings.roles == "by_split" else ~unlabelled
+    by_rule = {rule: Counter(names[code] for code in identity[rows[of_class[rows]]]) for rule, rows in where.items()}
     roles = {role: Counter(names[code] for code in identity[chosen[role]]) for role in ROLES[1:]}
     table_of_classes = class_table(found, settings, set(label_of), roles, by_rule)
     counts = _counts(len(keys), chosen, identity, label_of, dropped)
-    return counts | {"classes": table_of_classes[:SHOWN], "notes": notes_of(table_of_classes, settings)}
+    return counts | {"classes": table_of_classes[:SHOWN], "notes": notes + notes_of(table_of_classes, settings)}
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
