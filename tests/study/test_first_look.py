@@ -128,7 +128,9 @@ def test_when_every_run_fails_the_reason_is_said(repo: Path, tmp_path: Path) -> 
 def test_a_first_look_says_how_well_the_labels_alone_do(repo: Path) -> None:
     text = said(repo, ok=True)
     assert len(experiments(repo)) == 3, "two learning rates with 8 labels, and 4 labels"
-    assert re.search(rf"^folder: 1 of 1: {NAME.pattern} done, val accuracy \d+\.\d % in \d+ s$", text, re.M)
+    assert re.search(
+        rf"^folder: 1 of 1: {NAME.pattern} done, (balanced )?accuracy on val \d+\.\d % in \d+ s$", text, re.M
+    )
     lines = text.splitlines()
     assert re.fullmatch(
         r"original with 4 labels of each class: \d+\.\d % of the test photographs are told right; chance is 33\.3 %\.",
