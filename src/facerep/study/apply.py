@@ -45,8 +45,8 @@ def apply(bench: Bench, variant: str, file: Path) -> str:
         raise FacerepError(f"`dvc exp apply {run.name}` failed, as DVC says above.")
     measure = str(json.loads(queue.files_of(experiment.commit, METRICS)[METRICS])["measure"]).replace("_", " ")
     return (
-        f"models/finetuned and models/pretrained are those of {run.name}: of {seeds}, seed {run.seed} has the best {measure} "
-        f"on val with {run.labels} labels of each class, {100 * score:.1f} %. params.yaml, dvc.lock and metrics/ "
+        f"models/finetuned and models/pretrained are those of {run.name}: of {seeds}, seed {run.seed} has the best "
+        f"{measure} on val with {run.labels} labels of each class, {100 * score:.1f} %. params.yaml, dvc.lock and metrics/ "
         f"are this run's, too.\n{_way_back()}"
     )
 
@@ -77,10 +77,12 @@ def _way_back() -> str:
     if not files:
         return "The last commit is this run's own: there is nothing to go back to."
     tops = shlex.join(sorted({name.partition("/")[0] for name in files}))
+    lacking = "" if "dvc.lock" in queue.files_of("HEAD", "dvc.lock") else "it has no dvc.lock"
     if missing := _not_in_cache("HEAD"):
+        lacking = f"its {missing} is not in this clone's DVC cache"
+    if lacking:
         return (
-            f"Back to the last commit: `git checkout -- {tops}`; its {missing} is not in this clone's DVC cache, "
-            "`dvc repro` makes it anew."
+            f"Back to the last commit: `git checkout -- {tops}`; {lacking}, so that `dvc repro` makes its models anew."
         )
     return f"Back to the last commit: `git checkout -- {tops} && dvc checkout`."
 
@@ -101,10 +103,10 @@ def _best(bench: Bench, variant: str, file: Path) -> tuple[Run, float, str]:
 
 
 def _not_in_cache(commit: str) -> str | None:
-    """The first output of the commit that DVC's cache here has not whole; None: all are there."""
+    """The first output in the dvc.lock of the commit that DVC's cache here has not whole; None: all are there."""
     files = queue.files_of(commit, "dvc.lock")
     if "dvc.lock" not in files:
-        return "dvc.lock"
+        return None
     lock = parse_yaml(files["dvc.lock"].decode())
     with Repo() as repo:
         cache = Path(repo.cache.local.path)
