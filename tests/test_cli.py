@@ -1,6 +1,7 @@
 """The command `facerep`: its help, its completion, and errors that are one sentence."""
 
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -173,3 +174,16 @@ def test_the_summary_shows_the_committed_results(monkeypatch: pytest.MonkeyPatch
     for name in ("accuracy", "balanced_accuracy", "chance", "majority"):
         assert f"{test[name]:.3f}" in result.output
     assert "models/pretrained/" in result.output
+
+
+def test_the_summary_of_folders_speaks_of_classes_and_keeps_brackets(empty: Path) -> None:
+    if not (ROOT / "metrics" / "probe.json").is_file():
+        pytest.skip("the committed metrics are of before the stage probe")
+    shutil.copytree(ROOT / "metrics", empty / "metrics")
+    text = (ROOT / "params.yaml").read_text()
+    (empty / "params.yaml").write_text(re.sub(r"(?m)^( +roles:) \w+", r"\1 by_folder", text))
+    select = json.loads((empty / "metrics" / "select.json").read_text())
+    (empty / "metrics" / "select.json").write_text(json.dumps(select | {"notes": ["The class cat [old] is small."]}))
+    said = facerep("summary").output
+    assert "cat [old] is small" in said
+    assert "classes" in said and "by labels per class" in said and "identit" not in said

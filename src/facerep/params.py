@@ -14,6 +14,16 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from facerep.core.errors import FacerepError
 
 Checked = TypeVar("Checked", bound=BaseModel)
+NAME = r"^[a-z0-9][a-z0-9_]*$"  # of a study and of its variants: a part of an experiment's name
+_SHA256 = r"^[0-9a-f]{64}$"
+_FILE = r"^[^/\\.][^/\\]*$"
+_EXECUTOR = r"^(processes|[a-z]+://.+)$"
+_IN_WORDS = {
+    NAME: "small letters a to z, digits and _ alone, and no _ at the beginning",
+    _SHA256: "64 digits and small letters a to f, as sha256sum prints them",
+    _FILE: "a file's name, without / and no dot at the beginning",
+    _EXECUTOR: "processes, or a URL such as tcp://scheduler:8786",
+}
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # a part that is held out: never everything
 Share = Annotated[float, Field(gt=0, le=1)]  # a part that is used: never nothing
 
@@ -28,8 +38,8 @@ class Archive(Strict):
     """One thing to download."""
 
     url: Annotated[str, Field(min_length=1)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # None: not checked
-    name: Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")] | None = None  # None: the last part of the URL
+    sha256: Annotated[str, Field(pattern=_SHA256)] | None = None  # None: not checked
+    name: Annotated[str, Field(pattern=_FILE)] | None = None  # None: the last part of the URL
 
 
 class Download(Strict):
@@ -49,7 +59,7 @@ class Crop(Strict):
     max_unreadable: Annotated[float, Field(ge=0, le=1)]
     max_megapixels: Annotated[float, Field(gt=0, le=1000)]
     oversample: Annotated[float, Field(ge=1)] | None
-    executor: Annotated[str, Field(pattern=r"^(processes|[a-z]+://.+)$")]
+    executor: Annotated[str, Field(pattern=_EXECUTOR)]
 
 
 class Select(Strict):
@@ -226,7 +236,7 @@ def _where(error: Exception) -> str:
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint of pydantic about a `model` as one sentence, and how many more there are."""
     first, *more = error.errors()
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
         known = ", ".join(_known_keys(model, first["loc"][:-1]))
         text = f"unknown key {key}; known here: {known}"
@@ -235,6 +245,12 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     else:
         shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
         said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "string_pattern_mismatch":
+            said = f"must be {_IN_WORDS[first['ctx']['pattern']]}"
+        elif first["loc"][-1:] == ("[key]",) and first["type"] == "string_type":
+            said = "a key must be text here; put it in quotes"
+        if first["loc"][-1:] == ("[key]",):
+            shown = ""  # it is the key
         text = f"{key}{shown}: {said}" if key else said
     return text + (f" (and {len(more)} more)." if more else ".")
 

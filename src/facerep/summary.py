@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from facerep.core.errors import FacerepError
@@ -25,15 +26,17 @@ def summary(metrics: Path) -> Table:
     )
     test = evaluate["test"]
     roles = select["roles"]
-    title = f"facerep: pretext {pretrain['pretext']}, seed {params.seed}"
+    title = f"facerep: pretext {escape(pretrain['pretext'])}, seed {params.seed}"
     table = Table(title=title, show_header=False)
     table.add_column("")
     table.add_column("")
     table.add_row("photographs", f"{crop['photographs']}, {crop['unreadable']['count']} of them unreadable")
+    by_folder = params.select.roles == "by_folder"  # its classes need not be people
+    named, each = ("classes", "class") if by_folder else ("labelled identities", "identity")
     counts = ", ".join(f"{role} {part['photographs']}" for role, part in roles.items())
-    table.add_row("used", f"{counts}; {select['labelled_identities']} labelled identities")
+    table.add_row("used", f"{counts}; {select['labelled_identities']} {named}")
     for note in (*crop.get("notes", ()), *select.get("notes", ())):
-        table.add_row("worth a look", note)
+        table.add_row("worth a look", escape(note))
     if "val" in pretrain:
         scores = ", ".join(f"{k} {v:.3f}" for k, v in pretrain["val"].items() if k != "photographs")
         table.add_row("pretext, held-out faces", scores)
@@ -46,7 +49,7 @@ def summary(metrics: Path) -> Table:
     table.add_row("  always the largest class", f"{test['majority']:.3f}  (balanced {test['chance']:.3f})")
     table.add_row("test top 5", f"{test['top5']:.3f}")
     probes = ", ".join(f"{n}: {value:.3f}" for n, value in probe["probe"]["by_labels"].items())
-    table.add_row("linear probe, pretrained", f"{_both(probe['probe'])}  (by labels per identity {probes})")
+    table.add_row("linear probe, pretrained", f"{_both(probe['probe'])}  (by labels per {each} {probes})")
     table.add_row("nearest neighbours, pretrained", _both(probe["knn"]))
     table.add_row("nearest neighbour, raw pixels", f"{probe['knn']['accuracy_raw_pixels']:.3f}")
     pairs = probe["verification"]

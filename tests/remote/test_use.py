@@ -38,6 +38,11 @@ def test_a_bucket_becomes_the_default_in_the_committed_configuration(repo: Path)
     assert configured(repo, "--project") == SET | kept, "what else was said of it stays"
 
 
+def test_the_scheme_is_written_in_small_letters(repo: Path) -> None:
+    assert remote(repo, "use", "Gs://my-bucket/facerep")[0] == 0
+    assert configured(repo, "--project") == SET
+
+
 def test_with_local_git_sees_nothing_of_it(repo: Path) -> None:
     code, said = remote(repo, "use", "--local", BUCKET)
     assert (code, said.splitlines()[-1]) == (0, "Next: `facerep remote push`.")
@@ -66,6 +71,17 @@ def test_a_folder_serves_as_well(repo: Path, tmp_path: Path) -> None:
     [
         ("no/such", "no/such: no such folder; make it first, or give a bucket as gs://my-bucket/facerep."),
         ("gs:///facerep", "gs:///facerep: names no bucket; give one as gs://my-bucket/facerep, or a folder's path."),
+        ("", "'': names nothing; give a bucket as gs://my-bucket/facerep, or a folder's path."),
+        (" ", "' ': names nothing; give a bucket as gs://my-bucket/facerep, or a folder's path."),
+        (
+            "gs://my bucket/a",
+            "'gs://my bucket/a': has a space in it; give the bucket without, as gs://my-bucket/facerep.",
+        ),
+        (
+            "HTTPS://storage.googleapis.com/b",
+            "https://storage.googleapis.com/b: a web address, from which DVC only pulls; a bucket is written "
+            "gs://my-bucket/facerep.",
+        ),
         ("ftp://a/b", "ftp://a/b: Unsupported URL type ftp://."),
     ],
 )

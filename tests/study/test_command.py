@@ -1,6 +1,7 @@
 """What `facerep study` and `facerep report` do and refuse; the words of the command itself are tested with the cli."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_ctrl_c_says_that_the_queue_goes_on(file: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(Bench, "work", stopped)
     with pytest.raises(FacerepError, match=r"goes on in the background \(`dvc queue stop --kill` ends it\)"):
         run_study(file, 1, None, None, False, tmp_path / "results", False)
+
+
+def test_a_termination_says_the_same(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Bench, "work", lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(FacerepError, match=r"goes on in the background \(`dvc queue stop --kill` ends it\)"):
+        run_study(file, 1, None, None, False, tmp_path / "results", False)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_report_prints_the_verdict_and_goes_into_markdown(

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from facerep.core.errors import FacerepError
-from facerep.study.config import load_study
+from facerep.params import checked
+from facerep.study.config import Study, load_study
 from tests.support.study.runs import ROOT, STUDY
 
 
@@ -60,3 +61,23 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], words: l
 def test_a_study_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FacerepError, match=r"nowhere\.yaml: not there; name a study"):
         load_study(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"name": "My-Study"},
+            "name = 'My-Study': must be small letters a to z, digits and _ alone, and no _ at the beginning.",
+        ),
+        (
+            {"variants": {"Rotated": {"about": "a", "pretext": "rotate"}}},
+            "variants.Rotated: must be small letters a to z",
+        ),
+        ({"set": {1: 2}}, "set.1: a key must be text here; put it in quotes."),
+    ],
+)
+def test_names_and_keys_are_refused_in_plain_words(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(FacerepError) as error:
+        checked(STUDY | changes, Study, "my.yaml")
+    assert f"my.yaml: {words}" in str(error.value)

@@ -15,7 +15,7 @@ def use(url: str, local: bool = False) -> Path:
     """Make `url` the default remote, in .dvc/config or, where `local`, in .dvc/config.local; the file that was written.
 
     What else the file says of the remote stays where the kind of URL does. Raises FacerepError for a URL that DVC takes
-    for no remote, and for a folder that is not there.
+    for no remote or only pulls from, and for a folder that is not there.
     """
     scheme, place = _scheme_and_place(url)
     level = "local" if local else "repo"
@@ -36,10 +36,20 @@ def use(url: str, local: bool = False) -> Path:
 
 
 def _scheme_and_place(url: str) -> tuple[str, str]:
+    if not url.strip():
+        raise FacerepError(f"{url!r}: names nothing; give a bucket as gs://my-bucket/facerep, or a folder's path.")
     if "://" in url:
+        if any(letter.isspace() for letter in url):
+            raise FacerepError(f"{url!r}: has a space in it; give the bucket without, as gs://my-bucket/facerep.")
+        scheme, _, rest = url.partition("://")
+        url = f"{scheme.lower()}://{rest}"
         parts = urlsplit(url)
         if not parts.netloc:
             raise FacerepError(f"{url}: names no bucket; give one as gs://my-bucket/facerep, or a folder's path.")
+        if parts.scheme in ("http", "https"):
+            raise FacerepError(
+                f"{url}: a web address, from which DVC only pulls; a bucket is written gs://my-bucket/facerep."
+            )
         return parts.scheme, url.rstrip("/")
     folder = Path(url).expanduser().resolve()
     if not folder.is_dir():

@@ -1,6 +1,9 @@
 """What `facerep study` and `facerep report` do."""
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from facerep.core.cores import cores
@@ -44,10 +47,11 @@ def run_study(
                 print(run.line)
         return
     try:
-        if first_look:
-            share = bench.first_look(jobs or min(2, cores()))
-        else:
-            bench.work(jobs or 1, share)
+        with _as_ctrl_c(signal.SIGTERM):
+            if first_look:
+                share = bench.first_look(jobs or min(2, cores()))
+            else:
+                bench.work(jobs or 1, share)
     except KeyboardInterrupt:
         raise FacerepError(
             "what is queued goes on in the background (`dvc queue stop --kill` ends it); the same command watches on."
@@ -55,6 +59,25 @@ def run_study(
     _write(bench, file, drop)
     if first_look:
         show(bench, share, file)
+
+
+@contextmanager
+def _as_ctrl_c(number: signal.Signals) -> Iterator[None]:
+    """The signal interrupts as Ctrl-C does; a second one ends at once. Only a main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(number)
+
+    def interrupt(*_: object) -> None:
+        signal.signal(number, before)
+        raise KeyboardInterrupt
+
+    signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def apply_study(file: Path, variant: str, results: Path) -> None:

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from facerep.params import Strict, checked, load_yaml
+from facerep.params import NAME, Strict, checked, load_yaml
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
+Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 Setting = dict[str, Any]  # keys of params.yaml, such as finetune.epochs, and their values
 Labels = Annotated[int, Field(ge=1)]
 N = TypeVar("N", int, int | float)

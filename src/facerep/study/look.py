@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from facerep.core.cores import cores
@@ -47,7 +48,9 @@ def _show_classes(classes: list[dict[str, Any]]) -> None:
     table = Table("class", "found", "unreadable", "train", "val", "test", "dropped")
     for row in classes[:SHOWN]:
         dropped = ", ".join(f"{n} {rule.replace('_', ' ')}" for rule, n in row["dropped"].items())
-        table.add_row(row["name"], *(str(row[key]) for key in ("found", "unreadable", "train", "val", "test")), dropped)
+        table.add_row(
+            escape(row["name"]), *(str(row[key]) for key in ("found", "unreadable", "train", "val", "test")), dropped
+        )
     Console().print(table)
     if len(classes) > SHOWN:
         print(f"… and {len(classes) - SHOWN} more classes, in metrics/select.json.")

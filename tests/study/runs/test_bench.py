@@ -77,7 +77,7 @@ def test_a_run_whose_worker_died_is_made_again(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(f"facerep.study.runs.queue.{name}", fake)
     monkeypatch.setattr("facerep.study.runs.queue.finished", lambda: done)
     monkeypatch.setattr("facerep.study.runs.queue.refuse_changes", lambda: None)
-    monkeypatch.setattr("facerep.study.runs.bench._val_score", lambda experiment: 0.5)
+    monkeypatch.setattr("facerep.study.runs.bench._chosen_by", lambda experiment: (0.5, "balanced_accuracy"))
     monkeypatch.setattr("facerep.study.runs.bench.time.sleep", sleep)
     monkeypatch.setattr("facerep.study.runs.bench.LOST_S", -1.0)
     bench.work(1, share)

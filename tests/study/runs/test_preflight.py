@@ -138,15 +138,17 @@ def test_a_budget_above_the_smallest_class_is_refused_with_what_to_change(here: 
     """Of 20 photographs 5 are for test and 4 for val."""
     assert refused(params_of(4), params_of(16)) == (
         "budgets: 16 labels of each class are more than dog has to learn from, the smallest class: 11 of its 20 "
-        "photographs, after those for test and val; make no budget larger than 11, or raise select.min_labelled to 29."
-    )
+        "photographs, after those for test and val; make no budget larger than 11."
+    ), "of min_labelled 29 one class alone would be left"
+    photographs(here / "labelled", {"fox": 40})
+    assert refused(params_of(16)).endswith("make no budget larger than 11, or raise select.min_labelled to 29.")
     assert "raise select.per_identity" in refused(params_of(12, per_identity=20, min_labelled=20))
 
 
 def test_one_class_alone_is_no_task(here: Path) -> None:
     assert refused(params_of(min_labelled=29)) == (
         "select.min_labelled = 29: two classes with so many photographs are needed, and there is one (photographs in the "
-        "largest: cat 30, dog 20, emu 9); lower it, or correct download.archives."
+        "largest: cat 30, dog 20, emu 9; passed over: 1 in .txt in labelled/dog); lower it, or correct download.archives."
     )
 
 
@@ -179,3 +181,35 @@ def test_every_run_is_looked_at_not_only_the_first(here: Path) -> None:
     photographs(here / "other", {"one": 10, "two": 10})
     wrong = params_of(8, ({"url": "other"}, UNLABELLED))
     assert "more than one has to learn from" in refused(params_of(8), wrong)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [(".heic", "in .heic"), ("", "with no suffix"), (".zip", "in .zip")],
+    ids=["heic", "bare", "zip"],
+)
+def test_folders_without_a_photograph_are_named_with_what_lies_there(here: Path, suffix: str, kind: str) -> None:
+    for file in list((here / "labelled").rglob("*.jpg")):
+        file.rename(file.with_suffix(suffix))
+    said = refused(params_of())
+    assert f"(photographs in the largest: none at all; passed over: 30 {kind} in labelled/cat, 20 {kind} in" in said
+    assert "; correct download.archives." in said and "lower it" not in said
+
+
+def test_scans_of_another_format_are_named_where_nothing_is_left_to_pretrain_on(here: Path) -> None:
+    for file in list((here / "scans").rglob("*.jpg")):
+        file.rename(file.with_suffix(".heic"))
+    assert "called unlabelled; passed over: 3 in .heic in unlabelled/2024, 1 in .txt in" in refused(params_of())
+
+
+def test_a_class_name_below_several_folders_is_explained(here: Path) -> None:
+    photographs(here / "lungs" / "COVID", {"images": 20, "masks": 1})
+    photographs(here / "lungs" / "Normal", {"images": 20})
+    said = refused(params_of(archives=({"url": "lungs"}, UNLABELLED)))
+    assert "'images' stands below several folders (COVID and Normal)" in said
+
+
+def test_the_same_folder_twice_is_refused(here: Path) -> None:
+    twice = ({"url": "labelled"}, {"url": str(here / "labelled"), "name": "unlabelled.tar"})
+    said = refused(params_of(archives=twice))
+    assert said.startswith("download.archives: labelled and ") and "nothing would be left to pretrain on" in said

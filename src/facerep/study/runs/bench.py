@@ -73,7 +73,7 @@ class Bench:
         }
         for name, experiment in queue.finished().items():
             if name not in known and name.startswith(f"{self.study.name}-"):
-                known[name] = _val_score(experiment)
+                known[name], _ = _chosen_by(experiment)
         return known
 
     def choice(self) -> Choice:
@@ -230,7 +230,7 @@ class Bench:
                 ended = {name: now - start for name, start in began.items() if name not in left}
                 _note(self.journal, {name: s for name, s in ended.items() if name in done})
                 for name in sorted(names - left - over):
-                    said.end(name, ended.get(name), _val_score(done[name]) if name in done else None)
+                    said.end(name, ended.get(name), *(_chosen_by(done[name]) if name in done else (None,)))
                 over = names - left
                 began = {name: start for name, start in began.items() if name in left}
                 said.left(len(left))
@@ -245,9 +245,10 @@ class Bench:
                 self._wait(names, len(names & done.keys()), max(POLL_S, 20 * (time.time() - now)))
 
 
-def _val_score(experiment: queue.Experiment) -> float:
-    """By what its run chose its epoch."""
-    return val_score(json.loads(queue.files_of(experiment.commit, "metrics/finetune.json")["metrics/finetune.json"]))
+def _chosen_by(experiment: queue.Experiment) -> tuple[float, str]:
+    """By what its run chose its epoch: the value on val, and the name of the measure."""
+    finetune = json.loads(queue.files_of(experiment.commit, "metrics/finetune.json")["metrics/finetune.json"])
+    return val_score(finetune), str(finetune["measure"])
 
 
 def _seconds(journal: Path) -> dict[str, float]:

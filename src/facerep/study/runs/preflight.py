@@ -12,7 +12,8 @@ from facerep.archives.folder import list_folder
 from facerep.archives.reader import read_members
 from facerep.core.errors import FacerepError
 from facerep.core.files import repository_root
-from facerep.crop.names import place_in
+from facerep.crop.folders import Folders
+from facerep.crop.names import boxes_split, place_in
 from facerep.download.stage import Source, folder_name, source_of
 from facerep.faces.shards import UNLABELLED
 from facerep.params import Params, Select
@@ -20,6 +21,8 @@ from facerep.select.classes import refuse_one_folder
 
 MOST_BYTES = 2 * 2**30  # an archive above that takes minutes to read the names of
 PLAIN = (".csv", ".txt")  # lists and boxes that may lie beside the archives
+LEAST = 3  # what select.min_labelled may be at the lowest
+PASSED_OVER = 3  # kinds of files that a sentence names
 INSTEAD = "(`dvc repro` and `dvc exp run` work here all the same)"
 
 
@@ -66,14 +69,14 @@ def look_at_data(runs: Iterable[Params], proven: Iterable[Params] = ()) -> None:
     Only names are read, of local folders and archives; copies and damaged photographs, which `select` and `crop` leave
     out, are not known yet. The archives of `proven` runs have been read by DVC already and may be gone.
 
-    Raises FacerepError for a path that is not there, a file that is no archive, fewer than two classes that are large
-    enough, and a label budget above what the smallest of them leaves to learn from.
+    Raises FacerepError for a path that is not there or stands there twice, a file that is no archive, fewer than two
+    classes that are large enough, and a label budget above what the smallest of them leaves to learn from.
     """
     there = {_archives(params) for params in proven}
     kinds: dict[tuple[str, str], list[Params]] = {}
     for params in runs:
         kinds.setdefault((_archives(params), params.select.model_dump_json()), []).append(params)
-    counted: dict[str, Counter[tuple[str, str]] | None] = {}
+    counted: dict[str, Folders | None] = {}
     for (archives, _), alike in kinds.items():
         if archives not in counted:
             try:
@@ -90,21 +93,37 @@ def _archives(params: Params) -> str:
     return json.dumps([archive.model_dump() for archive in params.download.archives])
 
 
-def _count(params: Params) -> Counter[tuple[str, str]] | None:
-    """Photographs by split and class; None where not all of it lies on this machine, or where it is too large."""
+def _count(params: Params) -> Folders | None:
+    """What lies in each folder; None where not all of it lies on this machine, or where it is too large."""
     root = repository_root()
     sources = [source_of(archive, root) for archive in params.download.archives]
+    _refuse_twice(sources)
     if any(
         source.path is None or (source.path.is_file() and source.path.stat().st_size > MOST_BYTES) for source in sources
     ):
         return None
-    found: Counter[tuple[str, str]] = Counter()
+    folders = Folders()
     for source in sources:
         for name in _names(source):
             place = place_in(source.name, name)
             if place is not None:
-                found[place.split, place.identity if place.split != UNLABELLED else ""] += 1
-    return found
+                folders.add(place, name)
+            elif boxes_split(name) is None:
+                folders.pass_over(name)
+    return folders
+
+
+def _refuse_twice(sources: list[Source]) -> None:
+    seen: dict[Path, Source] = {}
+    for source in sources:
+        if source.scheme != "file" or source.path is None:
+            continue
+        first = seen.setdefault(source.path.resolve(), source)
+        if first is not source:
+            raise FacerepError(
+                f"download.archives: {first.url} and {source.url} are the same, {source.path}; of copies the one with a "
+                "label is kept, so that nothing would be left to pretrain on; correct one of them, or take it out."
+            )
 
 
 def _names(source: Source) -> Iterator[str]:
@@ -129,11 +148,12 @@ def _members(path: Path) -> list[str]:
     return names
 
 
-def _judge(found: Counter[tuple[str, str]], select: Select, budget: int) -> None:
+def _judge(folders: Folders, select: Select, budget: int) -> None:
+    found = folders.found
     if select.roles == "by_folder" and not any(split == UNLABELLED for split, _ in found):
         raise FacerepError(
             "download.archives: there is nothing to pretrain on, since no photograph lies in a folder or archive called "
-            "unlabelled; put name: unlabelled.tar beside the url of those without labels."
+            f"unlabelled{_passed_over(folders)}; put name: unlabelled.tar beside the url of those without labels."
         )
     rows = [{"split": split, "identity": identity, "found": n} for (split, identity), n in found.items()]
     refuse_one_folder(rows, select)
@@ -144,21 +164,38 @@ def _judge(found: Counter[tuple[str, str]], select: Select, budget: int) -> None
     labelled = {identity: n for identity, n in sizes.items() if n >= select.min_labelled}
     if len(labelled) < 2:
         largest = ", ".join(f"{identity} {n}" for identity, n in sizes.most_common(5)) or "none at all"
+        lower = "lower it, or " if sum(n >= LEAST for n in sizes.values()) > 1 else ""
+        note = next(folders.notes(), "")
         raise FacerepError(
             f"select.min_labelled = {select.min_labelled}: two classes with so many photographs are needed, and there "
-            f"{'is one' if labelled else 'are none'} (photographs in the largest: {largest}); lower it, or correct "
-            "download.archives."
+            f"{'is one' if labelled else 'are none'} (photographs in the largest: {largest}{_passed_over(folders)}); "
+            f"{lower}correct download.archives.{' ' * bool(note)}{note}"
         )
     smallest, n = min(labelled.items(), key=lambda item: (item[1], item[0]))
     most = left_to_learn(n, select)
     if budget > most:
         wanted = next(size for size in count(n) if size > select.per_identity or left_to_learn(size, select) >= budget)
-        raiser = "select.per_identity" if wanted > select.per_identity else f"select.min_labelled to {wanted}"
+        raiser = ""
+        if wanted > select.per_identity:
+            raiser = ", or raise select.per_identity"
+        elif sum(size >= wanted for size in labelled.values()) > 1:  # else no task would be left
+            raiser = f", or raise select.min_labelled to {wanted}"
         raise FacerepError(
             f"budgets: {budget} labels of each class are more than {smallest} has to learn from, the smallest class: "
             f"{max(most, 0)} of its {n} photographs, after those for test and val; make no budget larger than "
-            f"{max(most, 0)}, or raise {raiser}."
+            f"{max(most, 0)}{raiser}."
         )
+
+
+def _passed_over(folders: Folders) -> str:
+    """The largest groups of files that are no photographs, as a part of a sentence; nothing where there are none."""
+    rows = folders.passed_over()
+    told = [
+        f"{row['files']} {'in' if row['kind'].startswith('.') else 'with'} {row['kind']} in {row['folder']}"
+        for row in rows[:PASSED_OVER]
+    ]
+    more = ", …" * (len(rows) > PASSED_OVER)
+    return f"; passed over: {', '.join(told)}{more}" if told else ""
 
 
 def left_to_learn(photographs: int, select: Select) -> int:

@@ -160,11 +160,13 @@ def changed_files(*paths: str, untracked: bool = False) -> list[str]:
     return files
 
 
-def is_in(commit: str, file: str) -> bool:
-    """Whether the commit has the file as it lies here."""
-    return not subprocess.run(
-        ["git", "diff", "--quiet", commit, "--", file], capture_output=True, check=False
-    ).returncode
+def not_in(commit: str, files: Iterable[str]) -> list[str]:
+    """Those of the files that the commit has not as they lie here."""
+    files = list(files)
+    if not files:
+        return []
+    differ = _git("diff", "--name-only", "-z", "--no-renames", commit, "--", *files).decode().split("\0")
+    return [file for file in files if file in differ]
 
 
 def add(runs: Iterable[Run]) -> None:

@@ -34,10 +34,10 @@ class Said:
         """A run has started."""
         self._line(f"{name} started")
 
-    def end(self, name: str, seconds: float | None, accuracy: float | None) -> None:
-        """A run has ended; `accuracy` is that on val, None where it failed."""
+    def end(self, name: str, seconds: float | None, score: float | None, measure: str = "") -> None:
+        """A run has ended; `score` is that of `measure` on val, None where it failed."""
         self.ended += 1
-        how = "failed" if accuracy is None else f"done, val accuracy {100 * accuracy:.1f} %"
+        how = "failed" if score is None else f"done, {measure.replace('_', ' ')} on val {100 * score:.1f} %"
         took = "" if seconds is None else f" in {seconds:.0f} s"
         self._line(f"{self.ended} of {self.total}: {name} {how}{took}")
 
