@@ -3,13 +3,17 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import stages
+from facerep import cli
 from facerep.core.errors import FacerepError
 from facerep.core.files import write_json
 from facerep.core.refusals import refusals_named
 from tests.support.nobody import open_folder, said_as_nobody
+from tests.support.paths import ROOT
 
 
 @refusals_named()
@@ -53,3 +57,16 @@ def test_a_disk_that_can_only_be_read_is_named() -> None:
 def test_all_else_stays_what_it_is(error: OSError) -> None:
     with pytest.raises(type(error)), refusals_named():
         raise error
+
+
+def refused(*_: object) -> dict[str, Any]:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), "scratch/x")
+
+
+def test_stages_and_commands_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # a stage takes SIGTERM for itself
+    monkeypatch.setattr("facerep.summary.summary", refused)
+    for name, call in (("crop", lambda: stages.run("crop", refused)), ("summary", cli.summary)):
+        with pytest.raises(SystemExit, match=rf"^{name}: scratch/x: lies on a disk that can only be read"):
+            call()
