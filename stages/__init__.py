@@ -14,6 +14,7 @@ import facerep.resume.stopping  # noqa: F401  # first: it notes which process st
 # isort: split
 from facerep.core.errors import FacerepError
 from facerep.core.files import disk_full_named, is_main_process, write_json
+from facerep.core.refusals import refusals_named
 from facerep.params import Params, load_params
 
 
@@ -27,7 +28,7 @@ def run(name: str, stage: Callable[[Params], dict[str, Any]]) -> None:
     signal.signal(signal.SIGTERM, _terminated)  # training has its own, which saves
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what is said is seen at once, in a log too
     try:
-        with disk_full_named(Path.cwd()):
+        with disk_full_named(Path.cwd()), refusals_named():
             metrics = stage(load_params())
             if is_main_process():
                 write_json(f"metrics/{name}.json", metrics)

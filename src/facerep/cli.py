@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from facerep.core.errors import FacerepError
+from facerep.core.refusals import refusals_named
 
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -37,13 +38,14 @@ RemoteName = Annotated[str | None, typer.Option("--remote", "-r", help="Another 
 
 
 def _in_sentences(command: Callable[..., None]) -> Callable[..., None]:
-    """A FacerepError becomes its sentence and exit code 1; Ctrl-C says how to go on."""
+    """A FacerepError, or what the file system refuses, becomes a sentence and exit code 1; Ctrl-C says how to go on."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
         name = command.__name__
         try:
-            command(*arguments, **options)
+            with refusals_named():
+                command(*arguments, **options)
         except FacerepError as error:
             sys.exit(f"{name}: {error}")
         except KeyboardInterrupt:

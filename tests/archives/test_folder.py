@@ -94,6 +94,16 @@ def test_folders_without_a_file_are_named(tmp_path: Path) -> None:
     assert write_folder_tar(folder, tmp_path / "x.tar").empty == ["bee", "cat", "dog/deep"]
 
 
+@pytest.mark.parametrize("half", ["", "ant"])
+def test_a_folder_that_can_be_listed_but_not_entered_is_named(half: str) -> None:
+    with open_folder() as here:
+        folder = faces(here / "labelled", "ant/1.jpg")
+        (folder / half).chmod(0o744)
+        said = said_as_nobody(lambda: write_folder_tar(folder, here / "x.tar"))
+        assert said.startswith(f"FacerepError: {folder / half}: this user may not read it")
+        (folder / half).chmod(0o755)
+
+
 @pytest.mark.parametrize("closed", ["ant", "ant/1.jpg"])
 def test_what_may_not_be_read_is_named_and_leaves_no_tar(closed: str) -> None:
     with open_folder() as here:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ from facerep.download.stage import download
 from facerep.params import Archive, Download
 from tests.support import loopback
 from tests.support.loopback import MIB, get, raw, raw_is_empty, refusal, scratch, sha256, tar_of
+from tests.support.nobody import open_folder, said_as_nobody
 
 serve, repository = loopback.serve, loopback.repository
 pytestmark = pytest.mark.usefixtures("repository")
@@ -95,6 +97,40 @@ def test_a_page_instead_of_an_archive_is_refused(serve: Any) -> None:
 )
 def test_a_url_without_a_name_is_refused_before_any_work(url: str) -> None:
     assert f"{url}: does not end in a file name" in refusal(url)
+
+
+@pytest.mark.parametrize("url", [r"C:\data\labelled", "c:/data/labelled"])
+def test_a_path_of_windows_is_told_how_it_is_written_here(url: str) -> None:
+    assert refusal(url).startswith(f"{url}: is a path of Windows; under WSL it is written /mnt/c/data/labelled")
+
+
+def test_a_folder_below_a_closed_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_folder() as here:
+        monkeypatch.chdir(here)
+        (here / "closed" / "labelled").mkdir(parents=True)
+        (here / "closed").chmod(0)
+        said = said_as_nobody(lambda: get("closed/labelled"))
+        (here / "closed").chmod(0o755)
+        assert said.startswith(
+            f"FacerepError: {here}/closed/labelled: this user may not read it, since it may not enter"
+        )
+
+
+@pytest.mark.parametrize("fixed", [".", "scratch", "data/raw"])
+def test_a_destination_that_may_not_be_written_is_named(fixed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_folder() as here:
+        for folder in ("labelled/ant", ".dvc", "scratch", "data/raw"):
+            (here / folder).mkdir(parents=True)
+        for folder in ("data", "scratch", "data/raw", "."):
+            (here / folder).chmod(0o755 if folder == fixed or fixed == "." else 0o777)
+        if os.geteuid():
+            (here / fixed).chmod(0o555)
+        (here / "labelled" / "ant" / "1.jpg").write_bytes(b"1")
+        monkeypatch.chdir(here)
+        said = said_as_nobody(lambda: get("labelled"))
+        (here / fixed).chmod(0o777)
+        assert said.startswith("FacerepError: ") and "this user may not write there" in said, said
+        assert str(here / fixed) in said or fixed in said
 
 
 def test_two_archives_of_one_name_are_refused_before_any_work(serve: Any) -> None:

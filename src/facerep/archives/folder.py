@@ -77,12 +77,20 @@ def _files_of(folder: Path, junk: Counter[str], empty: list[str]) -> Iterator[Pa
                 junk[kind] += sum(len(files) for _, _, files in os.walk(inside / name))
         names = [name for name in names if not _is_counted(name, junk)]
         for name in (*folders, *names):
-            mode = (inside / name).lstat().st_mode
+            mode = _mode(folder, inside / name)
             if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                 raise FacerepError(f"{inside / name}: {what_is(mode)}; put a copy of the file itself in its place.")
         if not folders and not names and inside != folder:
             empty.append(inside.relative_to(folder).as_posix())
         yield from (inside / name for name in names)
+
+
+def _mode(folder: Path, path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except PermissionError:  # the folder around it can be listed, but not entered
+        _refuse_closed(folder, [path.parent])
+        raise
 
 
 def _is_counted(name: str, junk: Counter[str]) -> bool:

@@ -20,6 +20,7 @@ from facerep.archives.folder import write_folder_tar
 from facerep.archives.reader import is_archive, what_else
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, repository_root, sha256_of
+from facerep.core.refusals import refusals_named
 from facerep.download import gdrive, transfer
 from facerep.params import Archive, Download
 from facerep.resume.scratch import scratch_folder
@@ -47,6 +48,7 @@ class _Brought(NamedTuple):
     empty: list[str]  # its folders without a file
 
 
+@refusals_named()
 def download(settings: Download, into: str | Path) -> dict[str, Any]:
     """Bring every archive of `settings` into the folder `into`, which afterwards holds these files and nothing else.
 
@@ -63,7 +65,7 @@ def download(settings: Download, into: str | Path) -> dict[str, Any]:
     Returns the metrics: `files`, `bytes`, and `archives`, a list of `{name, bytes, sha256, scheme, passed_over}` in order
     (the last of a folder: files that tools had put there, by kind), and `notes`, sentences on what is worth a look.
     Raises FacerepError for a URL that fails, a sha256 that differs, a file that is no archive and no .csv or .txt,
-    two files of one name, what may not be read in a folder, and a full disk.
+    two files of one name, what may not be read or written, and a full disk.
     """
     root = repository_root()
     sources = [source_of(archive, root) for archive in settings.archives]
@@ -97,12 +99,14 @@ def _notes(item: _Brought) -> Iterator[str]:
         yield f"{item.source.name}: folders without a file in them: {', '.join(empty[:5])}{more}."
 
 
+@refusals_named()
 def source_of(archive: Archive, root: Path) -> Source:
     """What an entry of `download.archives` means; relative paths count from `root`, and FACEREP_MIRROR is looked into.
 
-    Raises FacerepError for a local path that is not there, and for a URL or path that gives no file name.
+    Raises FacerepError for a local path that is not there or may not be read, and for a URL or path that gives no file name.
     """
     url = archive.url
+    _refuse_windows_path(url)
     if "://" not in url or url.startswith("file://"):
         return _local_source(archive, root)
     scheme, rest = url.split("://", 1)
@@ -151,6 +155,12 @@ def _refuse_name(url: str, name: str) -> None:
         raise FacerepError(
             f"{url}: does not end in a file name; give one beside it in download.archives, as name: faces.tar.gz."
         )
+
+
+def _refuse_windows_path(url: str) -> None:
+    if re.match(r"[A-Za-z]:[\\/](?!/)", url):
+        here = f"/mnt/{url[0].lower()}/{url[3:]}".replace("\\", "/")
+        raise FacerepError(f"{url}: is a path of Windows; under WSL it is written {here} in download.archives.")
 
 
 def _refuse_same_names(names: list[str]) -> None:
