@@ -323,7 +323,7 @@ def test_what_is_odd_about_boxes_is_told(tmp_path: Path, names: list[str], count
 def test_boxes_that_all_fit_nothing_say_how_a_name_must_look(tmp_path: Path) -> None:
     members = {"set/ant/0.png": encoded(picture(0)), "loose_bb.csv": b'NAME_ID,X,Y,W,H\n"0",1,2,30,40\n'}
     with pytest.raises(
-        FacerepError, match="none of 1 boxes fits any of 1 photographs; a box is named .* such as ant/0"
+        FacerepError, match=r"none of 1 boxes fits any of 1 photographs; a box is named .* such as ant/0"
     ):
         crop(settings(method="box"), [archive(tmp_path / "a.tar", members)], tmp_path / "out", workers=1)
 
