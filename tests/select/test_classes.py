@@ -111,7 +111,7 @@ def test_unlabelled_copies_that_are_called_as_a_class_is_are_not_the_classs(tmp_
     found = through(tmp_path, members)
     assert found["dropped"]["duplicates_unlabelled"] == 1
     assert all(map(adds_up, found["classes"]))
-    assert "Of 2 photographs without labels 1 are copies" in found["notes"][0]
+    assert "Of 2 photographs without labels 1 are dropped as copies" in found["notes"][0]
 
 
 def test_the_same_people_in_both_splits_add_up(tmp_path: Path) -> None:
