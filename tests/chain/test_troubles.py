@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 
+from tests.support.paths import ROOT
 from tests.support.repository import sh, tiny_repository
 from tests.support.troubles import EACH, write_troubles
 
@@ -83,3 +85,29 @@ def test_what_tools_left_and_what_cannot_be_read_is_counted(repo: Path) -> None:
 
 def test_a_sheet_shows_one_of_each_class(repo: Path) -> None:
     assert Image.open(repo / "metrics/select/classes.png").width == 672
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_first_look_ends_with_a_page_on_which_each_is_seen(tmp_path: Path) -> None:
+    """The study for folders as it stands, but for its paths and for classes of fourteen."""
+    labelled, pool = write_troubles(tmp_path)
+    repo = tiny_repository(tmp_path / "facerep", {})
+    text = (ROOT / "studies" / "folder.yaml").read_text()
+    text = text.replace("/path/to/labelled", str(labelled)).replace("/path/to/unlabelled", str(pool))
+    text = text.replace("select.min_labelled: 30", "select.min_labelled: 10").replace("labels: [8]", "labels: [4]")
+    for budget, smaller in ((4, 2), (8, 4), (16, 6)):
+        text = text.replace(f"  {budget}: {{", f"  {smaller}: {{")
+    (repo / "studies").mkdir()
+    (repo / "studies" / "folder.yaml").write_text(text)
+    said = sh("facerep", "study", "studies/folder.yaml", "--first-look", cwd=repo)
+    page = BeautifulSoup((repo / "results" / "folder" / "index.html").read_text(), "html.parser").get_text(" ")
+    for seen in (
+        *("hidden files and folders", "thumbnails and recycle bins of a NAS", "labelled/emu", ".heic", ".mp4", "yak"),
+        *("differ in capitals or spaces alone", "'images' and 'masks' stand below several folders", "4095 is white"),
+        *("turned copies", "could not be read", "under min labelled", "The classes are uneven", "Chance is 16.7 %"),
+    ):
+        assert seen in page, seen
+    assert "labels per class" in page and "remain, so every number" in page
+    assert "Worth a look: The classes 'Dog' and 'dog'" in said
+    assert "balanced accuracy" in said and "remain; `facerep study studies/folder.yaml" in said
