@@ -82,6 +82,7 @@ def test_a_case_that_cannot_be_is_refused(case: str, capsys: pytest.CaptureFixtu
     assert repr(case) in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_script_runs_by_its_path(tmp_path: Path) -> None:
     """From another folder, too; nothing is left behind but what it prints."""
     options = [*QUICK, "--case", "atto:32:4", "--photographs", "8", "--distinct", "4", "--epochs", "1"]

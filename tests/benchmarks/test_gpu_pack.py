@@ -71,6 +71,7 @@ assert len(draw_faces(2, 64)) == 2
 """
 
 
+@pytest.mark.slow
 def test_training_and_its_benchmarks_import_what_the_machine_has_and_the_wheels_alone() -> None:
     marked = [path for path in (ROOT / "tests").rglob("*.py") if "\n@pytest.mark.gpu" in path.read_text()]
     tested = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in marked)

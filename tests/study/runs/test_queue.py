@@ -39,6 +39,7 @@ def failed(repo: Path, *names: str) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 def test_what_a_stage_said_is_the_reason_until_the_run_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
