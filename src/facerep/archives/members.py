@@ -10,6 +10,8 @@ from typing import NamedTuple
 from facerep.archives.junk import junk_kind
 from facerep.core.errors import FacerepError
 
+PLAIN = (".csv", ".txt")  # lists and boxes that may lie beside the archives
+
 
 class Member(NamedTuple):
     """One file of an archive: its name, parts joined by "/", and its bytes."""

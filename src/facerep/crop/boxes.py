@@ -83,7 +83,7 @@ class Boxes:
     @property
     def unused(self) -> int:
         """How many names of boxes no photograph has asked for."""
-        return len(np.unique(np.array(self._names, np.uint64))) - len(self._used) + self._used.count(0)
+        return self._used.count(0) - self.doubled
 
     @property
     def doubled(self) -> int:

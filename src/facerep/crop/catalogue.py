@@ -1,6 +1,7 @@
 """What the archives hold: photographs under identity folders, and VGGFace2's boxes."""
 
 from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from heapq import heappush, heappushpop
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from rich.progress import Progress
 
+from facerep.archives.members import PLAIN
 from facerep.archives.reader import read_members
 from facerep.core.errors import FacerepError
 from facerep.crop import depth
@@ -18,7 +20,6 @@ from facerep.crop.cut import Photograph
 from facerep.crop.folders import Folders
 from facerep.crop.names import SPLITS, boxes_split, place_in
 
-_PLAIN = (".csv", ".txt")  # lists and boxes that lie beside the archives
 BoxesOfSplits = dict[str, Boxes]
 
 
@@ -113,7 +114,8 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
     would be reached, and for a malformed CSV.
     """
     boxes: BoxesOfSplits = {}
-    chosen, folders, samples = Candidates(limit), Folders(), dict[str, _Sample]()
+    chosen, folders = Candidates(limit), Folders()
+    samples = defaultdict[str, _Sample](lambda: _Sample(depth.SUFFIXES, depth.SAMPLE))  # by split
     keys = array("Q")  # hashed
     task = bar.add_task("crop: reading names", total=None)
 
@@ -123,7 +125,7 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
             keys.append(key_hash(place.key))
             chosen.offer(place.key)
             folders.add(place, name)
-            samples.setdefault(place.split, _Sample(depth.SUFFIXES, depth.SAMPLE)).offer(path, name)
+            samples[place.split].offer(path, name)
             if len(keys) % 1000 == 0:
                 bar.update(task, completed=len(keys))
         elif boxes_split(name) is None:
@@ -131,7 +133,7 @@ def first_pass(archives: Sequence[Path], limit: int | None, bar: Progress) -> Fi
         return boxes_split(name) is not None
 
     for path in archives:
-        if path.suffix.lower() not in _PLAIN:
+        if path.suffix.lower() not in PLAIN:
             refused = partial(_refuse_boxes, path)
             for name, data in read_members(path, partial(wanted, path), refused=refused, junk=folders.junk):
                 boxes.setdefault(str(boxes_split(name)), Boxes()).update(read_boxes(f"{path}: {name}", data))
@@ -180,7 +182,7 @@ def photographs(archives: Sequence[Path], first: FirstPass, skip: int = 0) -> It
         return left < 0
 
     for path in archives:
-        if path.suffix.lower() in _PLAIN:
+        if path.suffix.lower() in PLAIN:
             continue
         for name, data in read_members(
             path, partial(wanted, path), refused=lambda name, why: bad.append(Photograph(key, name, b"", None, why))

@@ -26,11 +26,16 @@ CLASSES = pa.schema(
 Class = tuple[str, str]  # split and identity
 
 
+def class_of(split: str, identity: str) -> Class:
+    """The class that a photograph counts for: all that are unlabelled are one without a name."""
+    return split, "" if split == UNLABELLED else identity
+
+
 class Folders:
     """The photographs and other files below each folder, by their names alone."""
 
     def __init__(self) -> None:
-        self.found: Counter[Class] = Counter()  # photographs; all that are unlabelled are one class without a name
+        self.found: Counter[Class] = Counter()  # photographs, by class_of
         self.junk: Counter[str] = Counter()  # files that tools left, by kind
         self.other: Counter[tuple[str, str]] = Counter()  # files that are no photographs, by kind and folder
         self._above: dict[str, set[str]] = {}  # of each identity the folders that it stands in, by their paths
@@ -42,11 +47,8 @@ class Folders:
         folder, _, file = name.rpartition("/")
         if not self.example:
             self.example = f"{_last(folder)}/{file.rpartition('.')[0]}".removeprefix("/")
-        if place.split == UNLABELLED:
-            self.found[UNLABELLED, ""] += 1
-            return
-        self.found[place.split, place.identity] += 1
-        if folder not in self._giving and len(self._giving) < _MOST:
+        self.found[class_of(place.split, place.identity)] += 1
+        if place.split != UNLABELLED and folder not in self._giving and len(self._giving) < _MOST:
             self._giving.add(folder)
             self._above.setdefault(place.identity, set()).add(_parent(folder))
 

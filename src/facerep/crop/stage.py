@@ -19,11 +19,11 @@ from facerep.crop.boxes import key_hash
 from facerep.crop.catalogue import FirstPass, deep_samples, first_pass, photographs
 from facerep.crop.cut import Face, Photograph
 from facerep.crop.depth import FULL, Depth, measured
+from facerep.crop.folders import class_of
 from facerep.crop.notes import notes_of
 from facerep.crop.parts import Cropped, Note, cropped_so_far, unreadable_of
 from facerep.crop.pool import Result, cut_all
 from facerep.crop.writer import ShardWriter
-from facerep.faces.shards import UNLABELLED
 from facerep.params import Crop
 
 
@@ -108,10 +108,10 @@ def _split_and_identity(key: str) -> tuple[str, str]:
 
 
 def _by_class(identities: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    """Counts by split and identity, in which all unlabelled photographs are one identity without a name."""
+    """Counts by split and identity as counts by class_of."""
     counts: Counter[tuple[str, str]] = Counter()
     for (split, identity), count in identities.items():
-        counts[split, "" if split == UNLABELLED else identity] += count
+        counts[class_of(split, identity)] += count
     return counts
 
 
@@ -151,8 +151,7 @@ def _fill_shards(
                 note.boxes_outside += result.outside
                 tally.boxes_outside += result.outside
                 if result.tone:
-                    split, identity = _split_and_identity(photo.key)
-                    of = f"{result.tone}/{split}/{'' if split == UNLABELLED else identity}"
+                    of = "/".join((result.tone, *class_of(*_split_and_identity(photo.key))))
                     note.tones[of] = note.tones.get(of, 0) + 1
                     tally.tones[of] += 1
             else:
@@ -173,7 +172,7 @@ def _fill_shards(
 
 def _row(photo: Photograph, face: Face, writer: ShardWriter) -> dict[str, Any]:
     shard, offset, length = writer.add(photo.key, face.jpeg)
-    split, identity, _ = photo.key.split("/")
+    split, identity = _split_and_identity(photo.key)
     return {
         "key": photo.key,
         "identity": identity,

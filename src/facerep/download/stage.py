@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from facerep.archives.folder import write_folder_tar
+from facerep.archives.members import PLAIN
 from facerep.archives.reader import is_archive, what_else
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic, repository_root, sha256_of
@@ -26,7 +27,6 @@ from facerep.params import Archive, Download
 from facerep.resume.scratch import scratch_folder
 
 MIRROR = "FACEREP_MIRROR"
-_PLAIN = (".csv", ".txt")  # lists and boxes beside the archives
 
 
 class Source(NamedTuple):
@@ -257,7 +257,7 @@ def _checked(source: Source, file: Path) -> _Brought:
             f"sha256 is {digest}, expected {source.sha256}; {mend}, "
             "or correct sha256 in params.yaml if the archive was published anew"
         )
-    elif not source.name.lower().endswith(_PLAIN) and not is_archive(file, source.name):
+    elif not source.name.lower().endswith(PLAIN) and not is_archive(file, source.name):
         why = f"what came is {what_else(file, source.name)}"
     if why:
         shutil.rmtree(file.parent)

@@ -83,6 +83,11 @@ def _used(row: dict[str, Any]) -> int:
     return int(row["train"] + row["val"] + row["test"])
 
 
+def held_out(photographs: int, settings: Select) -> tuple[int, int]:
+    """How many of a class's photographs are for the test and for val; the others are to learn from."""
+    return max(1, round(photographs * settings.test_fraction)), max(1, round(photographs * settings.val_fraction))
+
+
 def notes_of(classes: Rows, settings: Select) -> list[str]:
     """Sentences on classes that are left out, that lost much, or that are uneven."""
     notes = []

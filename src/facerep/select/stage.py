@@ -24,6 +24,7 @@ from facerep.select.classes import (
     SHOWN,
     class_table,
     cropped_alone,
+    held_out,
     notes_of,
     notes_of_unlabelled,
     read_classes,
@@ -170,8 +171,7 @@ def _sides(
 
 def _split_labelled(settings: params.Select, identity: str, rows: list[int], chosen: dict[str, list[int]]) -> None:
     """Test first, then val, then train, so that test and val stay the same whatever the labels and fractions used."""
-    n_test = max(1, round(len(rows) * settings.test_fraction))
-    n_val = max(1, round(len(rows) * settings.val_fraction))
+    n_test, n_val = held_out(len(rows), settings)
     train = rows[n_test + n_val :]
     if not train:
         raise FacerepError(

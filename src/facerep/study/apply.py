@@ -53,12 +53,11 @@ def apply(bench: Bench, variant: str, file: Path) -> str:
 
 def _refuse_loss(commits: list[str]) -> None:
     """Raises FacerepError for changed files, unless one of the commits, of which the first is to come, has them all."""
-    changed = queue.changed_files()
-    lost = queue.not_in(commits[0], changed)
-    if not lost or any(not queue.not_in(commit, changed) for commit in commits[1:]):
-        return
-    # what the experiment applied last has is no work of the user's
-    lost = min((queue.not_in(commit, changed) for commit in commits), key=len)
+    lost = changed = queue.changed_files()
+    for commit in commits:  # what the experiment applied last has is no work of the user's
+        lost = min(lost, queue.not_in(commit, changed), key=len)
+        if not lost:
+            return
     files = shlex.join(lost)
     if len(lost) == 1:
         raise FacerepError(

@@ -128,16 +128,19 @@ def _pair(study: Study, tables: Tables, variant: str, seeds: list[int]) -> _Pair
     values = {key: np.stack([arm[key] for arm in arms], axis=1) for key in arms[0]}
     budgets = sorted(study.budgets)
     replicates: dict[tuple[str, int | None], np.ndarray] = {}
+    measured = _measured(tables)
+    # which answers are right is the same in both forms
+    answers = [(way, labels) for way in PLAIN.values() for labels in budgets]
+    judged = [_outcomes(study, tables, variant, seed, answers) for seed in seeds]
+    outcomes, classes = [right for right, _ in judged], [of for _, of in judged]
     for form in (PLAIN, EVEN):
-        columns = [(measure, labels) for measure in form for labels in budgets if measure in _measured(tables)]
-        if not columns:
+        if not set(form) <= {*measured}:
             continue
-        judged = [_outcomes(study, tables, variant, seed, columns) for seed in seeds]
-        outcomes, classes = [right for right, _ in judged], [of for _, of in judged]
+        columns = [(measure, labels) for measure in form for labels in budgets]
         within = photograph_bootstrap(outcomes, WITHIN, 0, classes if form is EVEN else None)
         drawn = hierarchical_bootstrap(within, RESAMPLES, 0).reshape(RESAMPLES, len(columns), 2)
         replicates |= {key: drawn[:, n] for n, key in enumerate(columns)}
-    for measure in _measured(tables):
+    for measure in measured:
         replicates[measure, None] = np.mean([replicates[measure, labels] for labels in budgets], axis=0)
     within = np.stack([_verification(study, tables, variant, seed) for seed in seeds])
     if within.shape[1]:
@@ -147,15 +150,15 @@ def _pair(study: Study, tables: Tables, variant: str, seeds: list[int]) -> _Pair
 
 
 def _outcomes(
-    study: Study, tables: Tables, variant: str, seed: int, columns: list[tuple[str, int]]
+    study: Study, tables: Tables, variant: str, seed: int, answers: list[tuple[str, int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bool photographs×(2 × columns): right or wrong, variant and baseline side by side in each column; and the classes."""
+    """Bool photographs×(2 × answers): right or wrong, variant and baseline side by side for each; and the classes."""
     parts, keys = [], set()
-    for measure, labels in columns:
+    for way, labels in answers:
         for name in (variant, study.baseline):
             rows = _of(tables["photographs"], variant=name, labels=labels, seed=seed)
             keys.add(tuple(rows["key"].to_pylist()))
-            parts.append(rows[BY_LABELS[measure]].to_numpy(zero_copy_only=False))
+            parts.append(rows[way].to_numpy(zero_copy_only=False))
     if len(keys) > 1:
         raise FacerepError(
             f"study {study.name}: with seed {seed}, {variant} and {study.baseline} were not judged on the same photographs; "

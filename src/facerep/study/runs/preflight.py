@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from facerep.archives.folder import list_folder
+from facerep.archives.members import PLAIN
 from facerep.archives.reader import read_members
 from facerep.core.errors import FacerepError
 from facerep.core.files import repository_root
@@ -17,10 +18,9 @@ from facerep.crop.names import boxes_split, place_in
 from facerep.download.stage import Source, folder_name, source_of
 from facerep.faces.shards import UNLABELLED
 from facerep.params import Params, Select
-from facerep.select.classes import refuse_one_folder
+from facerep.select.classes import held_out, refuse_one_folder
 
 MOST_BYTES = 2 * 2**30  # an archive above that takes minutes to read the names of
-PLAIN = (".csv", ".txt")  # lists and boxes that may lie beside the archives
 LEAST = 3  # what select.min_labelled may be at the lowest
 PASSED_OVER = 3  # kinds of files that a sentence names
 INSTEAD = "(`dvc repro` and `dvc exp run` work here all the same)"
@@ -201,4 +201,4 @@ def _passed_over(folders: Folders) -> str:
 def left_to_learn(photographs: int, select: Select) -> int:
     """How many of a class's photographs `select` leaves to learn from, if none is a copy."""
     n = min(photographs, select.per_identity)
-    return n - max(1, round(n * select.test_fraction)) - max(1, round(n * select.val_fraction))
+    return n - sum(held_out(n, select))
