@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from facerep.core.errors import FacerepError
-from facerep.pretexts import questions_of
+from facerep.pretexts import TEACHER, questions_of
 
 Checked = TypeVar("Checked", bound=BaseModel)
 NAME = r"^[a-z0-9][a-z0-9_]*$"  # of a study and of its variants: a part of an experiment's name
@@ -134,6 +134,8 @@ class Pretrain(Training):
     reconstruction_loss: Literal["l2", "l1", "huber"]
     colors_weight: Annotated[float, Field(gt=0)]
     temperature: Annotated[float, Field(ge=0.01, le=10)]
+    teacher: Annotated[str, Field(min_length=1)] | None  # the pretext distillation must have one
+    teacher_loss: Literal["cosine", "mse"]
 
 
 class Finetune(Training):
@@ -186,6 +188,15 @@ class Params(Strict):
             raise ValueError(
                 f"crop.size ({self.crop.size}) must be at least model.image_size ({self.model.image_size}): "
                 "faces are only ever made smaller"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_teacher(self) -> "Params":
+        if TEACHER in questions_of(self.pretext) and self.pretrain.teacher is None:
+            raise ValueError(
+                f"pretrain.teacher = null: pretext = {self.pretext} learns from one; name a vision model of transformers, "
+                "on huggingface.co or in a folder"
             )
         return self
 

@@ -25,21 +25,22 @@ from facerep.resume.checkpoints import checkpoints_of
 from facerep.resume.unfinished import discard_finished
 from facerep.training.history import report
 from facerep.training.loop import fit
-from facerep.training.runtime import Runtime, arithmetic
+from facerep.training.runtime import Runtime, arithmetic, in_bf16
 
 
 class PretextTask:
-    """A pretext as the training loop sees it."""
+    """A pretext as the training loop sees it. With `bf16` a teacher computes in it, as the run does."""
 
     monitor = "loss"
     largest = False
 
-    def __init__(self, pretext: Pretext) -> None:
+    def __init__(self, pretext: Pretext, *, bf16: bool = False) -> None:
         self.pretext = pretext
+        self.bf16 = bf16
 
     def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[dict[str, Tensor], tuple[int, Truths]]:
         """What the network is shown, by name, and how many photographs that are, with the truth about them."""
-        shown, truths = self.pretext.ask(batch, draws, train)
+        shown, truths = self.pretext.ask(batch, draws, train, self.bf16)
         return network_inputs(shown), (len(batch.samples), truths)
 
     def losses(self, output: Answers, truth: tuple[int, Truths]) -> Tensor:
@@ -66,7 +67,8 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
         curves: the folder for the curves of training.
         speed: the JSON file for how fast training was, which no two runs agree on.
 
-    Raises FacerepError for what facerep.nets.convnext.build_backbone and facerep.training.loop.fit refuse.
+    Raises FacerepError for what facerep.nets.convnext.build_backbone, facerep.training.loop.fit and the questions' heads
+    refuse.
     """
     settings = params.pretrain
     pretext = Pretext(params.pretext, settings)
@@ -82,12 +84,12 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
         if pretext.trains:
             size = params.model.image_size
             splits = {s: FacePixels(data / "faces", part, size, params.memory_mb) for s, part in rows.items()}
-            files = [selection, *starting_files(params.model)]
+            files = [selection, *starting_files(params.model), *pretext.files]
             checkpoints = checkpoints_of("pretrain", _settings(params), files, code_of("pretrain"))
             if is_main_process():
                 stack.enter_context(checkpoints.held())
                 discard_finished("pretrain", "finetune", but=checkpoints.name)
-            task = PretextTask(pretext)
+            task = PretextTask(pretext, bf16=in_bf16(Runtime.of(params)))
             result = fit(model, task, splits, settings, Runtime.of(params), checkpoints, curves)
         if not is_main_process():
             return metrics
