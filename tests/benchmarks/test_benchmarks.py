@@ -299,7 +299,7 @@ def test_precisions_are_compared_seed_for_seed(
 
     params = tmp_path / "params.yaml"
     params.write_text((ROOT / "params.yaml").read_text())
-    set_params(params, TINY | {"pretrain.epochs": 2, "finetune.epochs": 3})
+    set_params(params, TINY | {"pretrain.epochs": 2})
     main_of("precision")(["--threads", "1", "--seeds", "3", "--data", str(data_folder), "--params", str(params)])
     out = capsys.readouterr().out
     assert "seed 3, fp32" in out and "seed 3, bf16" in out

@@ -390,7 +390,7 @@ class Counted(Checkpoints):
 def test_an_epoch_ends_with_a_checkpoint_where_that_costs_little(
     times: int, saved_after: list[int], splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first does, of which nobody knows what it will take, and the last; the others when so many times as much went by."""
+    """The first does, of which nobody knows what it takes, and the last; the others when so many times as much went by."""
     monkeypatch.setattr("facerep.resume.stopping.TIMES_WHAT_A_SAVE_TAKES", times)
     settings = finetuning(steps=12, score_every=1000)
     checkpoints = Counted(tmp_path)

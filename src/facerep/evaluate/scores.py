@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from facerep.evaluate.probes import balanced_interval, bootstrap_interval, top_k_accuracy
+from facerep.evaluate.intervals import balanced_interval, bootstrap_interval, top_k_accuracy
 from facerep.evaluate.verification import Roc, verification, verification_bootstrap
 from facerep.faces.measure import ACCURACY, balanced_accuracy
 from facerep.faces.pixels import FacePixels

@@ -101,10 +101,6 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     }
     refuse_empty(splits)
     model = new_classifier(pretrained, names, params.seed, settings.drop_path)
-    if settings.reset_last_stage:
-        from facerep.nets.convnext import reset_last_stage
-
-        reset_last_stage(model, params.seed)
     run = arithmetic(Runtime.of(params))
     run |= {"memory_mb": params.memory_mb, "model": params.model.model_dump(), "finetune": settings.model_dump()}
     run |= {"measure": measure}
@@ -114,6 +110,10 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
         if is_main_process():
             stack.enter_context(checkpoints.held())
             discard_finished("pretrain", "finetune", but=checkpoints.name)
+        if settings.reset_last_stage:
+            from facerep.nets.convnext import reset_last_stage
+
+            reset_last_stage(model, params.seed)
         if settings.head != "random":
             start_head(model, splits, settings.head, measure, accelerator_for(Runtime.of(params)).device)
         freeze(model, settings.trainable)

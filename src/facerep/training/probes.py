@@ -83,9 +83,9 @@ def _fitted(x: np.ndarray, y: np.ndarray, penalty: float) -> Any:
 def knn_answers(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
     """The label, int N, that the `k` training photographs most similar by cosine vote for.
 
-    A vote weighs exp(similarity/0.07). Wu et al., "Unsupervised feature learning via non-parametric instance discrimination" (CVPR 2018), section 3.4.
-    Of equally similar photographs the one that comes first counts, of equal votes the smaller label. `k` is capped to
-    the number of training photographs. Features float32 N×D, labels int N.
+    A vote weighs exp(similarity/0.07): Wu et al., "Unsupervised feature learning via non-parametric instance
+    discrimination" (CVPR 2018), section 3.4. Of equally similar photographs the one that comes first counts, of equal
+    votes the smaller label. `k` is capped to the number of training photographs. Features float32 N×D, labels int N.
     """
     train, asked = _unit(train_x), _unit(x)
     classes, train_class = np.unique(train_y, return_inverse=True)
