@@ -81,10 +81,11 @@ class Select(Strict):
 
 
 class Model(Strict):
-    """Which ConvNeXt, and the side of its input."""
+    """Which ConvNeXt, the side of its input, and how its fresh blocks start."""
 
     name: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    layer_scale: Annotated[float, Field(gt=0, le=10)]
 
 
 class Training(Strict):
