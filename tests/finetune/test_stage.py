@@ -18,7 +18,7 @@ from facerep.faces.roles import few_labels, read_selection
 from facerep.faces.transforms import normalize, to_float
 from facerep.finetune.head import Labelled, head_of
 from facerep.finetune.stage import finetune
-from facerep.nets.convnext import image_processor, load_classifier
+from facerep.nets.convnext import image_processor, load_backbone, load_classifier
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
 from facerep.pretrain.pretexts import pretext_named
@@ -203,6 +203,25 @@ def test_what_a_head_is_made_of_is_val_and_the_few_labels_alone(
     staged("few", head="linear_probe", labels_per_identity=2)
     labels, val, measure = seen["labels"]
     assert (sorted(labels), val, measure) == ([0, 0, 1, 1, 2, 2, 3, 3], 8, "accuracy")
+
+
+def test_the_last_stage_is_drawn_anew_and_norms_alone_learn_where_asked(
+    staged: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Seen in what is written: of weights with two dimensions or more none but those of a last stage drawn anew."""
+    staged("norms", trainable="norms")
+    staged("reset", trainable="norms", reset_last_stage=True)
+    before = load_backbone(tmp_path / "pretrained").state_dict()
+    changed = {}
+    for place in ("norms", "reset"):
+        after = load_classifier(tmp_path / place / "model").base_model.state_dict()
+        changed[place] = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert {"embeddings.layernorm.weight", "layernorm.bias", "encoder.stages.1.layers.0.layernorm.bias"} <= changed[
+        "norms"
+    ]
+    assert not any(before[name].ndim > 1 for name in changed["norms"])
+    large = {name for name in changed["reset"] if before[name].ndim > 1}
+    assert large == {name for name, value in before.items() if value.ndim > 1 and name.startswith("encoder.stages.3.")}
 
 
 @pytest.mark.parametrize("head", ["class_means", "linear_probe"])

@@ -4,13 +4,10 @@ So that the first steps do not pull features apart to suit a head that knows not
 distort pretrained features and underperform out-of-distribution", ICLR 2022.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
-from transformers import PreTrainedModel
 
 from facerep.faces.pixels import FacePixels
 from facerep.training.inference import outputs
@@ -26,9 +23,7 @@ class Labelled(NamedTuple):
     labels: np.ndarray  # int64 N
 
 
-def start_head(
-    model: PreTrainedModel, splits: dict[str, FacePixels], kind: str, measure: str, device: torch.device
-) -> None:
+def start_head(model: Any, splits: dict[str, FacePixels], kind: str, measure: str, device: torch.device) -> None:
     """Give a classifier the head that its own frozen features make of the train photographs, as `head_of` says.
 
     The model is moved to `device`.
@@ -81,6 +76,9 @@ def class_means(train: Labelled, val: Labelled) -> tuple[np.ndarray, np.ndarray]
 
 def _sharpness(logits: np.ndarray, labels: np.ndarray) -> float:
     """By what the logits (float64 N×C) are multiplied so that their cross-entropy is least; it has one minimum."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
     own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
     def cross_entropy(logarithm: float) -> float:

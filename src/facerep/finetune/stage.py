@@ -20,7 +20,7 @@ from facerep.faces.roles import few_labels, read_selection
 from facerep.faces.transforms import normalize
 from facerep.finetune.head import start_head
 from facerep.finetune.mixup import MixedLabels, mix, mixed_accuracy, mixed_cross_entropy, partners, shares
-from facerep.nets.convnext import freeze, image_processor, new_classifier
+from facerep.nets.convnext import freeze, image_processor, new_classifier, reset_last_stage
 from facerep.params import Finetune as Settings
 from facerep.params import Params
 from facerep.resume.checkpoints import checkpoints_of
@@ -111,8 +111,6 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
             stack.enter_context(checkpoints.held())
             discard_finished("pretrain", "finetune", but=checkpoints.name)
         if settings.reset_last_stage:
-            from facerep.nets.convnext import reset_last_stage
-
             reset_last_stage(model, params.seed)
         if settings.head != "random":
             start_head(model, splits, settings.head, measure, accelerator_for(Runtime.of(params)).device)
