@@ -4,7 +4,7 @@ import json
 from typing import Any, NamedTuple
 
 from facerep.params import Params
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Pretext
 from facerep.study.config import Study
 from facerep.study.runs.plan import Planner, Run
 from facerep.study.runs.tuning import tune
@@ -106,7 +106,6 @@ def _learned(params: Params, selected: dict[str, Any]) -> int:
     return params.finetune.steps * min(params.finetune.batch_size, int(there))
 
 
-def _passes(params: Params) -> int:
+def _passes(params: Params) -> float:
     """How often pretraining sends a photograph through the network in an epoch."""
-    pretext = pretext_named(params.pretext, params.pretrain)
-    return pretext.views * (4 if pretext.shows_all_turns else 1) if pretext.trains else 0
+    return Pretext(params.pretext, params.pretrain).passes
