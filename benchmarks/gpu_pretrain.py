@@ -26,7 +26,7 @@ from benchmarks.steps import Ours
 from benchmarks.variants import Here, measure
 from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
-from facerep.evaluate.frozen import frozen_splits
+from facerep.evaluate.frozen import frozen_stages
 from facerep.evaluate.scores import score_frozen
 from facerep.faces.roles import read_selection
 from facerep.nets.convnext import build_backbone, load_backbone
@@ -128,7 +128,7 @@ def params_of(options: argparse.Namespace, case: Case, epochs: int, path: Path) 
         **SETTINGS,
         "epochs": epochs,
         "batch_size": case.batch_size,
-        "warmup_epochs": epochs / 20,
+        "warmup_ratio": 0.05,
     }
     raw["pretrain"]["score_every"] = max(1, epochs // 10)
     YAML().dump(raw, path)
@@ -143,8 +143,8 @@ def environment(place: Path) -> dict[str, str]:
 
 def scores_of(backbone: nn.Module, params: Params, data: Path, device: str) -> dict[str, Any]:
     """Linear probe, kNN and verification of the frozen features."""
-    splits = frozen_splits(backbone.to(device).eval(), data, params.model.image_size, torch.device(device))
-    return score_frozen(params.probe, params.seed, splits).results
+    stages = frozen_stages(backbone.to(device).eval(), data, params.model.image_size, torch.device(device))
+    return score_frozen(params.probe, params.seed, stages).results
 
 
 if __name__ == "__main__":

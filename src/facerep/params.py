@@ -88,21 +88,21 @@ class Select(Strict):
 
 
 class Model(Strict):
-    """Which ConvNeXt, and the side of its input."""
+    """Which ConvNeXt, the side of its input, and how its fresh blocks start."""
 
     name: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    layer_scale: Annotated[float, Field(gt=0, le=10)]
 
 
 class Training(Strict):
-    """What both training stages read."""
+    """What both training stages read; how long they last, each says for itself."""
 
-    epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     layer_decay: Share
     weight_decay: Annotated[float, Field(ge=0, le=10)]
-    warmup_epochs: Annotated[float, Field(ge=0)]
+    warmup_ratio: Fraction
     schedule: Literal["cosine", "linear", "constant"]
     clip_norm: Annotated[float, Field(gt=0)] | None
     drop_path: Fraction
@@ -114,18 +114,14 @@ class Training(Strict):
     degrees: Annotated[float, Field(ge=0, le=180)]
     random_grayscale: Probability
     random_erasing: Probability
-    score_every: Annotated[int, Field(ge=1)]
-
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> "Training":
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
-        return self
+    score_every: Annotated[int, Field(ge=1)]  # epochs of pretraining, steps of fine-tuning
+    keep: Literal["last", "best"]
 
 
 class Pretrain(Training):
     """What `pretrain` reads."""
 
+    epochs: Annotated[int, Field(ge=1)]
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     rotations: Literal["drawn", "all"]
@@ -141,10 +137,22 @@ class Pretrain(Training):
 class Finetune(Training):
     """What `finetune` reads."""
 
+    steps: Annotated[int, Field(ge=1)]
     labels_per_identity: Annotated[int, Field(ge=1)] | None
-    trainable: Literal["all", "last_stage", "head"]
+    head: Literal["random", "class_means", "linear_probe"]
+    reset_last_stage: bool
+    trainable: Literal["all", "last_stage", "norms", "head"]
     label_smoothing: Fraction
     mixup: Annotated[float, Field(ge=0, le=100)]
+
+    @model_validator(mode="after")
+    def _the_head_fits_what_it_stands_on(self) -> "Finetune":
+        if self.reset_last_stage and self.head != "random":
+            raise ValueError(
+                f"head ({self.head}) is made from the features of the last stage, which reset_last_stage draws anew; "
+                "set head to random, or reset_last_stage to false"
+            )
+        return self
 
 
 class Probe(Strict):

@@ -46,7 +46,7 @@ PUBLISHED = {"atto": 3.70, "femto": 5.22, "pico": 9.05, "nano": 15.59, "tiny": 2
 
 
 def settings(name: str = "atto") -> Model:
-    return Model(name=name, image_size=32)
+    return Model(name=name, image_size=32, layer_scale=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_weights_in_half_precision_are_loaded_in_single(dtype: torch.dtype, fold
     for model in (
         load_backbone(tmp_path),
         new_classifier(tmp_path, ["a", "b"], seed=0),
-        build_backbone(Model(name=str(tmp_path), image_size=32), seed=0),
+        build_backbone(settings(str(tmp_path)), seed=0),
     ):
         assert {p.dtype for p in model.parameters()} == {torch.float32}
     for name, value in load_backbone(tmp_path).state_dict().items():
@@ -410,7 +410,7 @@ from facerep.nets.convnext import build_backbone
 from facerep.params import Model
 for name in {names!r}:
     try:
-        build_backbone(Model(name=name, image_size=32), 0)
+        build_backbone(Model(name=name, image_size=32, layer_scale=0.1), 0)
     except FacerepError as error:
         print(error)
 """

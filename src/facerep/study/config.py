@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from facerep.params import NAME, Strict, checked, known_pretext, load_yaml
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
-Setting = dict[str, Any]  # keys of params.yaml, such as finetune.epochs, and their values
+Setting = dict[str, Any]  # keys of params.yaml, such as finetune.steps, and their values
 Labels = Annotated[int, Field(ge=1)]
 Pretext = Annotated[str, AfterValidator(known_pretext)]
 N = TypeVar("N", int, int | float)

@@ -39,7 +39,7 @@ def test_what_a_run_changes() -> None:
                 "about": "b",
                 "pretext": "rotated",
                 "set": {"pretrain.epochs": 4},
-                "budgets": {2: {"finetune.epochs": 9}},
+                "budgets": {2: {"finetune.steps": 9}},
             },
         },
     )
@@ -52,7 +52,7 @@ def test_what_a_run_changes() -> None:
         "finetune.learning_rate": 0.2,
         "finetune.labels_per_identity": 2,
         "probe.labels": [2, 4, 8],
-        "finetune.epochs": 9,
+        "finetune.steps": 9,
     }
 
 
@@ -150,12 +150,12 @@ def test_values_come_back_from_hydras_grammar(value: Any) -> None:
 
 
 def test_what_params_yaml_refuses_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(FacerepError, match=r"study small: finetune\.epochs = 0"):
-        planner(study(set={"finetune.epochs": 0})).run("original", 4, 0, {})
+    with pytest.raises(FacerepError, match=r"study small: finetune\.steps = 0"):
+        planner(study(set={"finetune.steps": 0})).run("original", 4, 0, {})
     with pytest.raises(FacerepError, match=r"unknown key finetune\.lr; known here"):
         planner(study(set={"finetune.lr": 1})).run("original", 4, 0, {})
     with pytest.raises(FacerepError, match=r"no block finetun\."):
-        planner(study(set={"finetun.epochs": 1})).run("original", 4, 0, {})
+        planner(study(set={"finetun.steps": 1})).run("original", 4, 0, {})
     variants = {"original": {"about": "a", "pretext": "original"}, "x": {"about": "b", "pretext": "rotate"}}
     with pytest.raises(FacerepError, match=r"pretext = 'rotate': not known; one of"):
         planner(study(variants=variants))

@@ -8,9 +8,9 @@ from facerep.study.runs.tuning import tune
 from tests.support.study.runs import planner, study
 
 TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 0.004]}}
-SET = {"finetune.epochs": 10, "pretrain.epochs": 6, "threads": 1}
+SET = {"finetune.steps": 10, "pretrain.epochs": 6, "threads": 1}
 SELECTED = {"labelled_identities": 5, "roles": {"pretrain": {"photographs": 100}}}
-# of a run: 10 epochs × 4 labels × 5 classes = 200 photographs are learned from
+# of a run: 10 steps × 4 labels × 5 classes, less than a batch of 64, = 200 photographs are learned from
 of = study(seeds=[0, 1], budgets={4: {}}, set=SET)
 
 
@@ -50,7 +50,7 @@ def test_where_a_variant_was_timed_its_own_runs_count() -> None:
 
 
 def test_a_model_is_pretrained_once_for_all_budgets() -> None:
-    two = study(seeds=[0], budgets={4: {}, 8: {"finetune.epochs": 5}}, set=SET)
+    two = study(seeds=[0], budgets={4: {}, 8: {"finetune.steps": 5}}, set=SET)
     first, *_ = planner(two).runs({})
     left = remaining(two, planner(two), {first.name: 0.5}, {first.name: 75.0}, SELECTED)
     assert left == Remaining(5, pytest.approx(5 * 75 + 600 * 0.25 + 4 * 600 * 0.25))

@@ -102,8 +102,8 @@ def _model(run: Run) -> str:
 
 def _learned(params: Params, selected: dict[str, Any]) -> int:
     """How many photographs fine-tuning sends through the network."""
-    labels = params.finetune.labels_per_identity or 0
-    return int(params.finetune.epochs * labels * selected["labelled_identities"])
+    there = (params.finetune.labels_per_identity or 0) * selected["labelled_identities"]
+    return params.finetune.steps * min(params.finetune.batch_size, int(there))
 
 
 def _passes(params: Params) -> float:
