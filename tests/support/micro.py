@@ -55,6 +55,9 @@ COMMON: dict[str, Any] = {
 }
 
 PRETEXT: dict[str, Any] = {
+    "seed": 0,
+    "include_labelled": False,
+    "score_knn_every": 0,
     "val_fraction": 0.1,
     "test_fraction": 0.1,
     "rotations": "drawn",
