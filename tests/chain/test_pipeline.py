@@ -22,13 +22,16 @@ EXPECTED = {
         "outs": ["data/faces", "metrics/crop.json"],
     },
     "select": {
-        "params": ["seed", "select"],
-        "data": ["data/faces"],
-        "outs": ["data/dropped.parquet", "data/selection.parquet", "metrics/select.json", "metrics/select"],
+        "params": ["seed", "select", "pretrain.include_labelled", "pretrain.score_knn_every"],
+        "data": ["data/faces", "exclude.txt"],
+        "outs": [
+            *("data/dropped.parquet", "data/selection.parquet", "data/pretraining.parquet"),
+            *("metrics/select.json", "metrics/select"),
+        ],
     },
     "pretrain": {
-        "params": ["pretext", *TRAINING, "pretrain"],
-        "data": SELECTED,
+        "params": ["pretext", *TRAINING[1:], "pretrain"],  # not the seed: it has its own
+        "data": ["data/faces", "data/pretraining.parquet"],
         "outs": ["models/pretrained", "metrics/pretrain.json", "metrics/pretrain"],
     },
     "probe": {

@@ -18,6 +18,9 @@ class Besides(NamedTuple):
     watched: bool = False  # those of roles train and val as they are, to score neighbours with
 
 
+NOTHING = Besides()
+
+
 def write_pretraining(selected: pa.Table, besides: Besides, out: Path) -> None:
     """Write the rows of role pretrain of selection.parquet, and what is asked for `besides`; by key and role.
 

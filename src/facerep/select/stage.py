@@ -32,7 +32,7 @@ from facerep.select.classes import (
     refuse_one_folder,
 )
 from facerep.select.excluded import EXCLUDED, Excluded, rows_of
-from facerep.select.pretraining import Besides, write_pretraining
+from facerep.select.pretraining import NOTHING, Besides, write_pretraining
 from facerep.select.rules import RULES, find_victims, write_victims
 
 SIDES = ("pretrain", "labelled", "under_min_labelled", "identity_in_both_splits")
@@ -50,7 +50,7 @@ def select(
     classes: Path | None = None,
     *,
     excluded: Excluded | None = None,
-    besides: Besides = Besides(),  # noqa: B008  # it never changes
+    besides: Besides = NOTHING,
 ) -> dict[str, Any]:
     """Read index.parquet, write selection.parquet (sorted by key) and beside it pretraining.parquet, return the counts.
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +30,13 @@ from facerep.training.schedule import learning_rate_factor
 from facerep.training.task import Task
 
 
+class Watch(NamedTuple):
+    """Something else that is measured while a network is trained; it chooses nothing."""
+
+    every: int  # epochs; after the last as well
+    measure: Callable[[], dict[str, float]]  # `<split>/<measure>` of the network as it is then; draws nothing
+
+
 def fit(
     model: nn.Module,
     task: Task,
@@ -38,6 +45,7 @@ def fit(
     runtime: Runtime,
     checkpoints: Checkpoints,
     curves: Path,
+    watch: Watch | None = None,
 ) -> Fit:
     """Train `model` in place on splits["train"]; leave it with the weights of the epoch that was best on splits["val"].
 
@@ -52,6 +60,7 @@ def fit(
         splits: train and val at least; all their sizes are above zero.
         checkpoints: of this very run: the same parameters, data and code (see facerep.resume.checkpoints.checkpoints_of).
         curves: the folder of the curves (see facerep.training.history.write_curves), written anew after each epoch.
+        watch: what else becomes a curve; it sees the model with the weights that are scored, in eval mode.
 
     Raises FacerepError when the loss is no longer a number, a split is empty, a batch is too small to be shared, the
     processes disagree about what is to be done, or somebody asked to stop.
@@ -91,6 +100,8 @@ def fit(
             if epoch % settings.score_every == 0 or epoch == settings.epochs:
                 for split in [split for split in splits if split != "train"]:
                     row |= run.evaluate(split)
+            if watch is not None and (epoch % watch.every == 0 or epoch == settings.epochs):
+                row |= run.watched(watch)
             run.end_epoch(row)
             run.save()
             run.draw(curves)
@@ -223,6 +234,12 @@ class _Run:
                     break
         self._save_if_wanted()  # out here, where the model holds its own weights
         return means.result(split)
+
+    def watched(self, watch: Watch) -> dict[str, float]:
+        """What else is measured, of the weights that are scored."""
+        self.network.eval()
+        with self.state.average.applied():
+            return watch.measure()
 
     def _forward(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Mapping[str, Tensor | ByClass]]:
         """Losses and scores of a batch."""
