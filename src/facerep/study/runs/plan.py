@@ -13,20 +13,9 @@ from facerep.study.config import Setting, Study
 
 # No result depends on these: they are left out of a run's name.
 _INDIFFERENT = ("launcher", "save_every_s")
+_RUNTIME = ("device", "precision", "threads", "memory_mb", "compile")
 # What a pretrained model depends on. What they say of labelled photographs alone counts, too: it hardly ever differs.
-_OF_PRETRAINING = [
-    "pretext",
-    "device",
-    "precision",
-    "threads",
-    "memory_mb",
-    "compile",
-    "download",
-    "crop",
-    "select",
-    "model",
-    "pretrain",
-]
+_OF_PRETRAINING = ("pretext", *_RUNTIME, "download", "crop", "select", "model", "pretrain")
 
 
 class Run(NamedTuple):
