@@ -103,6 +103,14 @@ def test_no_budget_of_labels_runs_the_probe_again(stages: dict) -> None:
     assert [each for each in told if "finetune" in each] == []
 
 
+def test_nothing_of_the_labelled_task_pretrains_again(stages: dict) -> None:
+    """Neither its seed nor what fine-tuning is told; the labelled photographs only where they join."""
+    deps = list(stages["pretrain"].deps)
+    told = [dep.def_path for dep in deps] + [key for dep in deps for key in getattr(dep, "params", [])]
+    assert [each for each in told if each in ("seed", "measure") or "finetune" in each or "selection" in each] == []
+    assert "data/pretraining.parquet" in [out.def_path for out in stages["select"].outs]
+
+
 def test_the_top_level_sections() -> None:
     text = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     assert text["artifacts"]["pretrained"]["path"] == "models/pretrained"

@@ -75,7 +75,9 @@ def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
         splits.setdefault(run["seed"], set()).add(outs["data/selection.parquet"])
     assert all(len(found) == 1 for found in (*models.values(), *splits.values()))
     assert models["rotated", 0] == models["rotated", 1], "one seed of pretraining serves both"
-    assert models["original", 0] != models["original", 1], "where nothing is pretrained, each seed has a start of its own"
+    assert models["original", 0] != models["original", 1], (
+        "where nothing is pretrained, each seed has a start of its own"
+    )
     assert {(run["variant"], run["seed"], run["pretraining_seed"]) for run in runs} == {
         ("original", 0, 0),
         ("original", 1, 1),
