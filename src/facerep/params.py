@@ -79,6 +79,7 @@ class Select(Strict):
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
     shared_photograph_bits: Annotated[int, Field(ge=0, le=64)]
+    exclude: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "Select":
@@ -119,9 +120,12 @@ class Training(Strict):
 
 
 class Pretrain(Training):
-    """What `pretrain` reads."""
+    """What `pretrain` reads; `select` reads include_labelled and score_knn_every, too."""
 
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
     epochs: Annotated[int, Field(ge=1)]
+    include_labelled: bool
+    score_knn_every: Annotated[int, Field(ge=0)]
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     rotations: Literal["drawn", "all"]
@@ -132,6 +136,14 @@ class Pretrain(Training):
     temperature: Annotated[float, Field(ge=0.01, le=10)]
     teacher: Annotated[str, Field(min_length=1)] | None  # the pretext distillation must have one
     teacher_loss: Literal["cosine", "mse"]
+
+    @model_validator(mode="after")
+    def _the_curve_lies_beside_that_of_val(self) -> "Pretrain":
+        if self.score_knn_every % self.score_every:
+            raise ValueError(
+                f"score_knn_every ({self.score_knn_every}) must be a multiple of score_every ({self.score_every}), or 0"
+            )
+        return self
 
 
 class Finetune(Training):

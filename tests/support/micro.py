@@ -56,6 +56,9 @@ COMMON: dict[str, Any] = {
 
 PRETEXT: dict[str, Any] = {
     "epochs": 3,
+    "seed": 0,
+    "include_labelled": False,
+    "score_knn_every": 0,
     "val_fraction": 0.1,
     "test_fraction": 0.1,
     "rotations": "drawn",

@@ -109,7 +109,7 @@ def tiny_repository(repo: Path, changes: dict[str, object] | None = None) -> Pat
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
     )
     folders = ("src/", "stages/", "presets/", ".dvc/", "examples/")
-    wanted = (*folders, ".gitignore", ".dvcignore", "dvc.yaml", "params.yaml")
+    wanted = (*folders, ".gitignore", ".dvcignore", "dvc.yaml", "params.yaml", "exclude.txt")
     for name in listed.stdout.splitlines():
         if name.startswith(wanted) and (ROOT / name).is_file():
             (repo / name).parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,14 @@ def test_curves_that_are_written_again_are_the_same(tmp_path: Path) -> None:
     assert curves_of(folders[0]) == curves_of(folders[1])
 
 
+def test_what_is_measured_less_often_leaves_gaps(tmp_path: Path) -> None:
+    history = [row | {"val/knn": 0.125} if row["epoch"] == 2 else row for row in HISTORY]
+    write_curves(history, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "val.csv").open(newline="")))
+    assert [row["knn"] for row in rows] == ["", "0.125", ""]
+    assert [float(row["loss"]) for row in rows] == [1.75, 1.625, 1.5]
+
+
 def test_an_empty_history_leaves_no_table(tmp_path: Path) -> None:
     write_curves(HISTORY, tmp_path)
     write_curves([], tmp_path)

@@ -35,7 +35,8 @@ def write_curves(history: History, folder: Path) -> None:
     for split in splits:
         rows = [_of_split(row, split) for row in history if _measures(row, split)]
         with atomic(folder / f"{split}.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            columns = list(dict.fromkeys(name for row in rows for name in row))  # what is measured less often has gaps
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -33,6 +33,13 @@ from facerep.training.task import Inputs, Task
 CURVES_EVERY_S = 5.0  # of epochs that were not scored the curves wait: a short one takes less time than they do
 
 
+class Watch(NamedTuple):
+    """Something else that is measured while a network is trained; it chooses nothing."""
+
+    every: int  # epochs; after the last as well
+    measure: Callable[[], dict[str, float]]  # `<split>/<measure>` of the network as it is then; draws nothing
+
+
 def fit(
     model: nn.Module,
     task: Task,
@@ -42,6 +49,7 @@ def fit(
     checkpoints: Checkpoints,
     curves: Path,
     score_start: bool = False,
+    watch: Watch | None = None,
 ) -> Fit:
     """Train `model` in place on splits["train"]; leave it with its last weights or, as `settings.keep` says, val's best.
 
@@ -59,6 +67,7 @@ def fit(
         curves: the folder of the curves (see facerep.training.history.write_curves), written anew when one
             was scored.
         score_start: score before the first step, too, as epoch 0, which may then be val's best.
+        watch: what else becomes a curve; it sees the model with the weights that are scored, in eval mode.
 
     Raises FacerepError when the loss is no longer a number, a split is empty, a batch is too small to be shared, the
     processes disagree about what is to be done, or somebody asked to stop.
@@ -97,6 +106,8 @@ def fit(
             scored = run.budget.scores(state.epoch)
             if scored:
                 row |= run.score()
+            if watch is not None and ((state.epoch + 1) % watch.every == 0 or state.epoch + 1 == run.budget.epochs):
+                row |= run.watched(watch)
             run.end_epoch(row)
             if state.epoch == run.budget.epochs or agreement.worth_saving():
                 run.save()
@@ -248,6 +259,12 @@ class _Run:
                     break
         self._save_if_wanted()  # out here, where the model holds its own weights
         return means.result(split)
+
+    def watched(self, watch: Watch) -> dict[str, float]:
+        """What else is measured, of the weights that are scored."""
+        self.network.eval()
+        with self.state.average.applied():
+            return watch.measure()
 
     def _forward(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Mapping[str, Tensor | ByClass]]:
         """Losses and scores of a batch."""
