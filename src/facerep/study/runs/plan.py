@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from facerep.params import Params, checked, load_yaml
 from facerep.presets import changes, merged, override
+from facerep.pretexts import questions_of
 from facerep.study.config import Setting, Study
 
 # No result depends on these: they are left out of a run's name.
@@ -69,7 +70,7 @@ class Planner:
         A start that is not trained costs nothing: each seed has its own.
         """
         study = self.study
-        if not pretext_named(study.variants[variant].pretext).trains:
+        if not questions_of(study.variants[variant].pretext):
             return seed
         known = [*study.seeds, *(study.tune.seeds if study.tune is not None else [])]
         place = known.index(seed) if seed in known else 0
@@ -78,7 +79,7 @@ class Planner:
     def pretraining(self, run: Run) -> str | None:
         """What a run's pretrained model depends on: runs of the same text share it. None where nothing is pretrained."""
         params = self.params(run.settings)
-        if not pretext_named(params.pretext).trains:
+        if not questions_of(params.pretext):
             return None
         of = {name: value for name, value in params.model_dump().items() if name in _OF_PRETRAINING}
         if params.pretrain.include_labelled or params.pretrain.score_knn_every:
