@@ -80,7 +80,7 @@ def _named(study: Study, row: Row, few: dict[str, Row], saved: list[Row]) -> str
     """A variant with its differences and, where it helps, what its labels are worth."""
     name = row["variant"]
     text = f"{name} ({'the primary: ' * (name == study.primary)}{points(row['difference'])} points"
-    if len(study.budgets) > 1:
+    if len(study.budgets) > 1 and (row["word"] == HELPS or name == study.primary):
         text += f", {points(few[name]['difference'])} with {min(study.budgets)} labels"
     rows = _by_budget(saved, name)
     if row["word"] == HELPS and rows:
@@ -153,7 +153,7 @@ def _factor(row: Row, ratio: float) -> str:
     """Beyond the budgets of the baseline's curve only that is said."""
     if math.isinf(ratio):
         return f"≥ {row['most'] / row['labels']:.1f}"
-    return f"< {row['least'] / row['labels']:.1f}" if ratio == 0 else f"{ratio:.1f}"
+    return f"below {row['least'] / row['labels']:.1f}" if ratio == 0 else f"{ratio:.1f}"
 
 
 def _labels(row: Row, equal: float) -> str:

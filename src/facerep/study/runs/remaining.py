@@ -1,16 +1,20 @@
-"""How many of a study's runs remain, and about how long they take: an estimate from those that were timed."""
+"""How many of a study's runs remain, and about how long they take: by those that were timed, else by a timed step."""
 
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from facerep.params import Params
-from facerep.pretrain.pretexts import pretext_named
+from facerep.params import Params, Training
 from facerep.study.config import Study
+from facerep.study.runs.effort import learned as learned_by
+from facerep.study.runs.effort import passes
+from facerep.study.runs.pace import Pace, kinds_of
 from facerep.study.runs.plan import Planner, Run
 from facerep.study.runs.tuning import tune
 
 AROUND = 25.0  # seconds of a run that are no training: stages that start, DVC
 LEAST = 0.2  # the smallest share of a run that is taken for training
+STARTS = 5  # processes that a run waits for one after the other: its stages, and DVC
 
 
 class Remaining(NamedTuple):
@@ -25,13 +29,18 @@ class Remaining(NamedTuple):
 
 
 def remaining(
-    study: Study, planner: Planner, accuracies: dict[str, float], seconds: dict[str, float], selected: dict[str, Any]
+    study: Study,
+    planner: Planner,
+    accuracies: dict[str, float],
+    seconds: dict[str, float],
+    selected: dict[str, Any],
+    clock: Callable[[list[Params]], Pace | None] | None = None,
 ) -> Remaining:
     """What of the study is not among `accuracies`, the known runs, and the time that it takes by the `seconds` of these.
 
     What tuning will choose nobody knows: it counts as if the first values were the best. A run costs what the timed ones
     of its variant did, where there are enough; else what any did, and its pretraining as much for each photograph as
-    theirs cost in fine-tuning.
+    theirs cost in fine-tuning. Where none was timed, `clock` times a step for the runs' parameters.
 
     Args:
         selected: metrics/select.json of a run; empty: unknown.
@@ -45,9 +54,13 @@ def remaining(
     every = {run.name: run for run in (*(trial.run for trial in choice.trials), *planner.runs(choice.tuned))} | planned
     left = [run for name, run in every.items() if name not in accuracies]
     timed = [run for name, run in every.items() if name in seconds]
+    made = {_model(run) for name, run in every.items() if name in accuracies}
+    if left and selected and not timed and clock is not None:
+        params = {run.name: planner.params(run.settings) for run in left}
+        pace = clock(list(params.values()))
+        return Remaining(len(left), None if pace is None else _by_pace(left, params, made, selected, pace))
     if not (left and timed and selected):
         return Remaining(len(left), None if left else 0.0)
-    made = {_model(run) for name, run in every.items() if name in accuracies}
     return Remaining(len(left), _seconds(study, planner, left, timed, made, seconds, selected))
 
 
@@ -76,9 +89,9 @@ def _seconds(
     selected: dict[str, Any],
 ) -> float:
     params = {run.name: planner.params(run.settings) for run in (*left, *timed)}
-    plain = [run for run in timed if not _passes(params[run.name])] or timed
+    plain = [run for run in timed if not passes(params[run.name])] or timed
     around = sum(seconds[run.name] for run in plain) / len(plain)
-    learned = sum(_learned(params[run.name], selected) for run in plain) / len(plain)
+    learned = sum(learned_by(params[run.name], selected["labelled_identities"]) for run in plain) / len(plain)
     each = around * max(LEAST, 1 - AROUND / around) / learned if learned else 0.0  # of a photograph in training
     total = 0.0
     for run in left:
@@ -86,27 +99,42 @@ def _seconds(
         if len(own) >= len(study.budgets):
             total += sum(own) / len(own)
             continue
-        total += around + each * (_learned(params[run.name], selected) - learned)
+        total += around + each * (learned_by(params[run.name], selected["labelled_identities"]) - learned)
         if _model(run) not in made:  # pretrained once for all budgets
             made = made | {_model(run)}
             pretrain = params[run.name].pretrain
-            total += each * _passes(params[run.name]) * pretrain.epochs * selected["roles"]["pretrain"]["photographs"]
+            total += each * passes(params[run.name]) * pretrain.epochs * selected["roles"]["pretrain"]["photographs"]
     return max(0.0, total)
+
+
+def _by_pace(left: list[Run], params: dict[str, Params], made: set[str], selected: dict[str, Any], pace: Pace) -> float:
+    """Seconds of one job: every step of every run, what is scored between them, and the processes that start."""
+    roles = {role: of["photographs"] for role, of in selected["roles"].items()}
+    labelled = sum(roles[role] for role in ("train", "val", "test"))
+    total = 0.0
+    for run in left:
+        known = params[run.name]
+        before, after = kinds_of(known)
+        total += STARTS * pace.start
+        total += learned_by(known, selected["labelled_identities"]) * pace.train[after]
+        total += (_scored(known.finetune) * (roles["val"] + roles["test"]) + roles["test"]) * pace.score[after]
+        if _model(run) in made:
+            continue
+        made = made | {_model(run)}
+        total += labelled * pace.score[after]  # the features that `probe` takes, once for all budgets
+        share = known.pretrain.val_fraction + known.pretrain.test_fraction
+        views = passes(known) * roles["pretrain"]
+        total += views * (1 - share) * known.pretrain.epochs * pace.train[before]
+        total += views * share * _scored(known.pretrain) * pace.score[before]
+    return total
+
+
+def _scored(training: Training) -> int:
+    """How often a training scores val and test."""
+    return -(-training.epochs // training.score_every)
 
 
 def _model(run: Run) -> str:
     """What a pretrained model depends on, and shares with other runs."""
     own = {key: value for key, value in run.settings.items() if not key.startswith(("finetune.", "probe."))}
     return json.dumps(own, sort_keys=True)
-
-
-def _learned(params: Params, selected: dict[str, Any]) -> int:
-    """How many photographs fine-tuning sends through the network."""
-    labels = params.finetune.labels_per_identity or 0
-    return int(params.finetune.epochs * labels * selected["labelled_identities"])
-
-
-def _passes(params: Params) -> int:
-    """How often pretraining sends a photograph through the network in an epoch."""
-    pretext = pretext_named(params.pretext, params.pretrain)
-    return pretext.views * (4 if pretext.shows_all_turns else 1) if pretext.trains else 0
