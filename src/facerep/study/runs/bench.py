@@ -234,7 +234,8 @@ class Bench:
             return
         if not self._looked:
             self._look(share)
-            print(f"{self.study.name}: {self.expected(jobs)}", flush=True)
+            if expected := self.expected(jobs):
+                print(f"{self.study.name}: {expected}", flush=True)
         names = {run.name for run in runs}
         failed: set[str] = set()
         for _ in range(TRIES):  # a worker of DVC's may die and take a run along, or two be in each other's way
