@@ -12,8 +12,7 @@ from facerep.faces.draws import Draws
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import read_selection
 from facerep.faces.shards import read_index
-from facerep.faces.transforms import TURN, normalize, to_float
-from facerep.pretrain.pretexts import pretext_named
+from facerep.faces.transforms import TURN, grayscale, normalize, to_float, turn
 
 VERSIONS = ("original", "rotated", "grayscale", "rotated_grayscale")
 
@@ -50,7 +49,6 @@ class FaceDataset(Dataset[dict[str, Tensor]]):
         root = Path(root)
         if version not in VERSIONS:
             raise FacerepError(f"version = {version!r}: not known; one of {', '.join(VERSIONS)}.")
-        self.pretext = pretext_named(version)
         self.version = version
         self.seed = seed
         self.epoch = 0
@@ -79,9 +77,15 @@ class FaceDataset(Dataset[dict[str, Tensor]]):
             raise IndexError(f"sample {index} of {len(self)}")
         index %= len(self)
         batch = self.pixels[index]
-        images = to_float(batch.images)
-        if not self.pretext.trains:
-            return {"image": normalize(images)[0], "label": one_hot(self.labels[index], len(self.identities)).float()}
-        turns = Draws(self.seed, self.epoch).integers(batch.samples, TURN, 4)
-        given, truth = self.pretext.batch(images, turns)
-        return {"image": given[0], "label": self.pretext.label(truth)[0]}
+        original = image = to_float(batch.images)
+        label = []
+        if self.version == "original":
+            label.append(one_hot(self.labels[index], len(self.identities)).float())
+        if "rotated" in self.version:
+            turns = Draws(self.seed, self.epoch).integers(batch.samples, TURN, 4)
+            image = turn(image, turns)
+            label.append(one_hot(turns[0], 4).float())
+        if "grayscale" in self.version:
+            image = grayscale(image)
+            label.append(normalize(original).flatten())
+        return {"image": normalize(image)[0], "label": torch.cat(label)}

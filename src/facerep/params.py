@@ -3,15 +3,15 @@
 The comments of params.yaml explain each key to its user; the classes here say what is allowed.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from facerep.core.errors import FacerepError
+from facerep.pretexts import questions_of
 
 Checked = TypeVar("Checked", bound=BaseModel)
 NAME = r"^[a-z0-9][a-z0-9_]*$"  # of a study and of its variants: a part of an experiment's name
@@ -25,7 +25,14 @@ _IN_WORDS = {
     _EXECUTOR: "processes, or a URL such as tcp://scheduler:8786",
 }
 Fraction = Annotated[float, Field(ge=0, lt=1)]  # a part that is held out: never everything
+Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]  # a part that is used: never nothing
+
+
+def known_pretext(name: str) -> str:
+    """The name, where it is a pretext's. Raises ValueError."""
+    questions_of(name)
+    return name
 
 
 class Strict(BaseModel):
@@ -103,6 +110,10 @@ class Training(Strict):
     min_crop_area: Share
     flip: bool
     color_jitter: Annotated[float, Field(ge=0, le=1)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    degrees: Annotated[float, Field(ge=0, le=180)]
+    random_grayscale: Probability
+    random_erasing: Probability
     score_every: Annotated[int, Field(ge=1)]
 
     @model_validator(mode="after")
@@ -118,10 +129,10 @@ class Pretrain(Training):
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     rotations: Literal["drawn", "all"]
+    turns_weight: Annotated[float, Field(gt=0)]
     color_space: Literal["rgb", "lab"]
     reconstruction_loss: Literal["l2", "l1", "huber"]
-    loss_weighting: Literal["fixed", "uncertainty"]
-    reconstruction_weight: Annotated[float, Field(gt=0)]
+    colors_weight: Annotated[float, Field(gt=0)]
     temperature: Annotated[float, Field(ge=0.01, le=10)]
 
 
@@ -150,7 +161,7 @@ class Evaluate(Strict):
 class Params(Strict):
     """All of params.yaml."""
 
-    pretext: str
+    pretext: Annotated[str, AfterValidator(known_pretext)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     measure: Literal["auto", "accuracy", "balanced_accuracy"]
     device: Literal["auto", "cpu", "cuda", "mps"]
@@ -169,13 +180,6 @@ class Params(Strict):
     finetune: Finetune
     evaluate: Evaluate
 
-    @field_validator("pretext")
-    @classmethod
-    def _is_registered(cls, name: str) -> str:
-        if name not in pretext_names():
-            raise ValueError(f"no such pretext; one of {', '.join(pretext_names())}")
-        return name
-
     @model_validator(mode="after")
     def _crops_are_large_enough(self) -> "Params":
         if self.crop.size < self.model.image_size:
@@ -184,12 +188,6 @@ class Params(Strict):
                 "faces are only ever made smaller"
             )
         return self
-
-
-def pretext_names() -> list[str]:
-    """The names in pretrain/pretexts.py, by its text: an import brings torch, seconds that half of the stages can spare."""
-    text = (Path(__file__).parent / "pretrain" / "pretexts.py").read_text(encoding="utf-8")
-    return re.findall(r'^    name = "(\w+)"$', text, re.MULTILINE)
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

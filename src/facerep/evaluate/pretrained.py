@@ -50,5 +50,5 @@ def probe(params: Params, data: Path, pretrained: Path, metrics: Path) -> dict[s
         draw_frozen(folder, found, splits, seed)
         trained = load_pretext_model(pretrained)
         if trained is not None:
-            draw_pretext(folder, *trained, test.pixels, params.pretrain, seed, device)
+            draw_pretext(folder, *trained, test.pixels, seed, device)
     return found.results

@@ -24,11 +24,11 @@ from facerep.params import Finetune as Settings
 from facerep.params import Params
 from facerep.resume.checkpoints import checkpoints_of
 from facerep.resume.unfinished import discard_finished
+from facerep.training.augment import photographs
 from facerep.training.history import report
 from facerep.training.loop import fit
 from facerep.training.meters import ByClass
 from facerep.training.runtime import Runtime, arithmetic
-from facerep.training.task import photographs
 
 
 class IdentityTask:

@@ -42,7 +42,10 @@ class FastLayer(ConvNextLayer):
 
 
 class SampleDropPath(nn.Module):
-    """Stochastic depth (Huang et al., ECCV 2016): `kept` says for each sample of the batch whether it takes the block."""
+    """Stochastic depth (Huang et al., ECCV 2016): `kept` says for each sample of the batch whether it takes the block.
+
+    A network that looks at several inputs in a step takes its rows in their order.
+    """
 
     def __init__(self, rate: float, stream: int) -> None:
         super().__init__()
@@ -55,7 +58,8 @@ class SampleDropPath(nn.Module):
         if not self.training:
             return features
         assert self.kept is not None, "draw_drop_path comes before each training step"
-        return features * self.kept.to(features.dtype).view(-1, 1, 1, 1)
+        kept, self.kept = self.kept[: len(features)], self.kept[len(features) :]
+        return features * kept.to(features.dtype).view(-1, 1, 1, 1)
 
 
 def make_fast(model: nn.Module) -> None:

@@ -1,61 +1,130 @@
-"""The color spaces that a grey photograph's colors are given back in: what is shown of it, and what is asked for.
+"""Colors: give a grey photograph its colors back.
 
-Each is a class of the same form. N×3×H×H photographs are float32 in [0, 1].
+Zhang, Isola, Efros, "Colorful image colorization", ECCV 2016: Lab's ab from its L, here by regression; or all RGB pixels
+from the luma (Larsson, Maire, Shakhnarovich, "Learning representations for automatic colorization", ECCV 2016, discuss the
+choices). Beside views the first view of each photograph is the grey one.
 """
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import gelu, interpolate, l1_loss, mse_loss, pixel_shuffle, smooth_l1_loss
 
-from facerep.faces.transforms import denormalize, grayscale, normalize
-from facerep.pretrain.lab import lab_to_rgb, lightness_to_grey, rgb_to_lab
+from facerep.faces.transforms import turn
+from facerep.nets.features import Features
+from facerep.params import Pretrain as Settings
+from facerep.pretrain.color_spaces import COLOR_SPACES
+from facerep.pretrain.question import Picture, Question, Shown, as_uint8
 
-
-class Rgb:
-    """Shown is BT.601's luma, asked for all of RGB, normalised as FaceDataset has it."""
-
-    channels = 3  # of what is asked for
-    huber_delta = 1.0  # a standard deviation
-
-    def split(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Photographs to what is shown of them (N×3×H×H in [0, 1], equal channels), what is asked for, and Lab's L."""
-        return grayscale(images), normalize(images), None
-
-    def to_rgb(self, pixels: Tensor, lightness: Tensor | None) -> Tensor:
-        """What was asked for, true or answered, as photographs."""
-        return denormalize(pixels)
-
-    def grey(self, photographs: Tensor, lightness: Tensor | None) -> Tensor:
-        """The photographs as one gives them back who sees no color."""
-        return grayscale(photographs)
+WIDTH = 64  # channels of the decoder
 
 
-class Lab:
-    """Shown is L, asked for ab, as by Zhang, Isola, Efros, "Colorful image colorization", ECCV 2016.
+class Asked(NamedTuple):
+    """The truth about colors; the pixels lie the way the input lies."""
 
-    ab is divided by 110, which brings all that sRGB has into -1 … 1, as in the authors' later network (Zhang, Zhu,
-    Isola, Geng, Lin, Yu, Efros, "Real-time user-guided image colorization with learned deep priors", SIGGRAPH 2017);
-    from there is Huber's delta, too: one unit of ab.
+    pixels: Tensor  # float32 N×C×H×H, the colors: C = 3, RGB normalised; or C = 2, Lab's ab over 110
+    lightness: Tensor | None  # float32 N×1×H×H in [0, 100], Lab's L, which the input shows; None with RGB
+
+
+class Decoder(nn.Module):
+    """From the maps of stages 2, 3 and 4 together to pixels, so that the last one need not carry the picture.
+
+    Each map is brought to WIDTH channels and to H/8 and they are added up, as in a feature pyramid (Lin et al., CVPR 2017,
+    section 3); a 3×3 convolution and a pixel shuffle (Shi et al., CVPR 2016) go from there to H.
+
+    Args:
+        widths: the channels of the three maps.
+        out_channels: of the pixels.
+        first: only so many of the photographs, from the first on, are given back: a share of 1 / first of the rows.
     """
 
-    channels = 2
-    scale = 110.0
-    huber_delta = 1 / scale
+    def __init__(self, widths: Sequence[int], out_channels: int, first: int = 1) -> None:
+        super().__init__()
+        self.first = first
+        self.lateral = nn.ModuleList(nn.Conv2d(width, WIDTH, 1) for width in widths)
+        self.pixels = nn.Conv2d(WIDTH, out_channels * 8**2, 3, padding=1)
 
-    def split(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As Rgb's; L is float32 N×1×H×H in [0, 100]."""
-        lab = rgb_to_lab(images)
-        lightness = lab[:, :1]
-        return (lightness / 100).expand(-1, 3, -1, -1), lab[:, 1:] / self.scale, lightness
-
-    def to_rgb(self, pixels: Tensor, lightness: Tensor | None) -> Tensor:
-        """As Rgb's; the ab of an answer are put together with the true L, which the network was shown."""
-        assert lightness is not None
-        return lab_to_rgb(torch.cat([lightness, self.scale * pixels], 1))
-
-    def grey(self, photographs: Tensor, lightness: Tensor | None) -> Tensor:
-        """As Rgb's: L with a = b = 0, one channel for all three."""
-        assert lightness is not None
-        return lightness_to_grey(lightness)
+    def forward(self, features: Features) -> Tensor:
+        """Features of B×3×H×H to float B/first×out_channels×H×H."""
+        maps = [stage[: len(stage) // self.first] for stage in features.maps[1:]]
+        size = maps[0].shape[-2:]
+        brought = [layer(stage) for layer, stage in zip(self.lateral, maps, strict=True)]
+        summed = brought[0] + sum(interpolate(each, size=size, mode="nearest-exact") for each in brought[1:])
+        return pixel_shuffle(self.pixels(gelu(summed)), 8)
 
 
-COLOR_SPACES: dict[str, Rgb | Lab] = {"rgb": Rgb(), "lab": Lab()}
+class Colors(Question):
+    """The answer is float32 N×C×H×H; the truth is Asked."""
+
+    name = "colors"
+    settings = ("color_space", "reconstruction_loss")
+    keeps_colors = True
+
+    def __init__(self, settings: Settings, beside_views: bool = False) -> None:
+        super().__init__(settings, beside_views)
+        self.space = COLOR_SPACES[settings.color_space]
+
+    def head(self, widths: Sequence[int], identities: int) -> nn.Module:
+        """A decoder of stages 2 to 4."""
+        return Decoder(widths[1:], self.space.channels, first=2 if self.beside_views else 1)
+
+    def ask(self, shown: Shown) -> Asked:
+        """Make the input grey; beside views, the first view."""
+        images = shown.inputs[self.input]
+        mine = images[: len(shown.samples)] if self.beside_views else images
+        given, pixels, lightness = self.space.split(mine)
+        shown.inputs[self.input] = torch.cat([given, images[len(mine) :]]) if self.beside_views else given
+        return Asked(pixels, lightness)
+
+    def losses(self, answer: Tensor, truth: Asked) -> Tensor:
+        """The mean over all pixels of the squared error, of the absolute one, or of Huber's loss over its delta.
+
+        So far errors count as in l1 (Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 1964). The
+        pixels are compared in the input's own frame, that is with the truth turned as the input was.
+        """
+        kind, pixels = self.params.reconstruction_loss, answer.float()
+        if kind == "huber":
+            each = smooth_l1_loss(pixels, truth.pixels, reduction="none", beta=self.space.huber_delta)
+        else:
+            each = {"l2": mse_loss, "l1": l1_loss}[kind](pixels, truth.pixels, reduction="none")
+        return each.mean((1, 2, 3))
+
+    @torch.no_grad()
+    def scores(self, answer: Tensor, truth: Asked) -> dict[str, Tensor]:
+        """`psnr` in dB of the RGB pixels in [0, 1], and `psnr_grey`, what handing back the grey input would score."""
+        photographs = self.space.to_rgb(truth.pixels, truth.lightness)
+        return {
+            "psnr": _psnr(self.space.to_rgb(answer.float(), truth.lightness), photographs),
+            "psnr_grey": _psnr(self.space.grey(photographs, truth.lightness), photographs),
+        }
+
+    def notes(self, scores: dict[str, float]) -> list[str]:
+        """A sentence where no color was learned."""
+        if scores["psnr"] > scores["psnr_grey"]:
+            return []
+        return [
+            f"no color was learned: on held-out photographs the colors given back have a PSNR of {scores['psnr']:.1f} dB, "
+            f"and handing back the grey input has {scores['psnr_grey']:.1f} dB; train for longer, or with "
+            "pretrain.color_space = lab."
+        ]
+
+    def pictures(self, shown: Shown, answers: dict[str, Any], truth: Asked) -> list[Picture]:
+        """Input, answer and photograph, turned upright by the turn that the network itself tells, where it is asked."""
+        number = len(shown.samples)
+        rows = torch.arange(number, device=truth.pixels.device)
+        told = answers["turns"] if "turns" in answers and not self.beside_views else None
+        if told is not None and len(told) > number:  # all turns of each: show one of them
+            rows = rows + number * (rows % 4)
+        lightness = None if truth.lightness is None else truth.lightness[rows]
+        back = self.space.to_rgb(answers[self.name].float()[rows], lightness)
+        back = back if told is None else turn(back, -told.argmax(1)[rows])
+        photographs = self.space.to_rgb(truth.pixels, truth.lightness)[rows] if told is None else shown.photographs
+        values = {"inputs": as_uint8(shown.inputs[self.input][rows]), "outputs": as_uint8(back)}
+        return [Picture("reconstructions.png", "draw_reconstructions", values | {"truths": as_uint8(photographs)})]
+
+
+def _psnr(pixels: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of images in [0, 1], float32 N; 60 dB at most, where the error vanishes."""
+    return -10 * (pixels - truth).square().mean((1, 2, 3)).clamp_min(1e-6).log10()

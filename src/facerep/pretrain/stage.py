@@ -16,20 +16,16 @@ from facerep.core.files import atomic_folder, is_main_process, write_json
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch, FacePixels
 from facerep.faces.roles import read_selection, stable_order
-from facerep.faces.transforms import TURN
 from facerep.nets.convnext import build_backbone, image_processor, starting_files
 from facerep.params import Params
 from facerep.params import Pretrain as Settings
-from facerep.pretrain.heads import Answer
 from facerep.pretrain.model import PretextModel, save_pretext_model
-from facerep.pretrain.pretext import Pretext, Truth
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Answers, Pretext, Truths, network_inputs
 from facerep.resume.checkpoints import checkpoints_of
 from facerep.resume.unfinished import discard_finished
 from facerep.training.history import report
 from facerep.training.loop import fit
 from facerep.training.runtime import Runtime, arithmetic
-from facerep.training.task import photographs, views
 
 
 class PretextTask:
@@ -38,25 +34,23 @@ class PretextTask:
     monitor = "loss"
     largest = False
 
-    def __init__(self, pretext: Pretext, settings: Settings) -> None:
+    def __init__(self, pretext: Pretext) -> None:
         self.pretext = pretext
-        self.settings = settings
 
-    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Truth]:
-        """Crop and mirror for training; then turn, grey and truth, all on the batch's device."""
-        if self.pretext.views > 1:
-            images = views(batch, draws, self.settings, self.pretext.views)
-        else:
-            images = photographs(batch, draws, self.settings, train)
-        return self.pretext.batch(images, draws.integers(batch.samples, TURN, 4), batch.labels)
+    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[dict[str, Tensor], tuple[int, Truths]]:
+        """What the network is shown, by name, and how many photographs that are, with the truth about them."""
+        shown, truths = self.pretext.ask(batch, draws, train)
+        return network_inputs(shown), (len(batch.samples), truths)
 
-    def losses(self, output: Answer, truth: Truth) -> Tensor:
-        """The pretext's loss, float32, one an input."""
-        return self.pretext.losses(output, truth)
+    def losses(self, output: Answers, truth: tuple[int, Truths]) -> Tensor:
+        """The pretext's loss, float32, one a photograph."""
+        photographs, truths = truth
+        return self.pretext.losses(output, truths, photographs)
 
-    def scores(self, output: Answer, truth: Truth) -> dict[str, Tensor]:
-        """The pretext's scores, float32, one an input each."""
-        return self.pretext.scores(output, truth)
+    def scores(self, output: Answers, truth: tuple[int, Truths]) -> dict[str, Tensor]:
+        """The pretext's scores, float32, one a photograph each."""
+        photographs, truths = truth
+        return self.pretext.scores(output, truths, photographs)
 
 
 def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -> dict[str, Any]:
@@ -75,14 +69,14 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
     Raises FacerepError for what facerep.nets.convnext.build_backbone and facerep.training.loop.fit refuse.
     """
     settings = params.pretrain
-    pretext = pretext_named(params.pretext, settings)
+    pretext = Pretext(params.pretext, settings)
     selection = data / "selection.parquet"
     rows = _rows(pretext, selection, settings, params.seed) if pretext.trains else {}
-    identities = max(rows["train"]["label"].to_pylist()) + 1 if pretext.asks_names else 0
+    identities = max(rows["train"]["label"].to_pylist()) + 1 if pretext.needs_names else 0
     backbone = build_backbone(params.model, params.seed, settings.drop_path)
-    model = PretextModel(backbone, pretext.head(backbone.config.hidden_sizes[-1], identities))
+    model = PretextModel(backbone, pretext, identities)
     metrics: dict[str, Any] = {"pretext": pretext.name, "parameters": sum(p.numel() for p in backbone.parameters())}
-    metrics |= {"variant": pretext.asked} if pretext.trains else {}
+    metrics |= {"variant": pretext.settings} if pretext.trains else {}
     with ExitStack() as stack:
         checkpoints, result, splits = None, None, {}
         if pretext.trains:
@@ -93,11 +87,12 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
             if is_main_process():
                 stack.enter_context(checkpoints.held())
                 discard_finished("pretrain", "finetune", but=checkpoints.name)
-            task = PretextTask(pretext, settings)
+            task = PretextTask(pretext)
             result = fit(model, task, splits, settings, Runtime.of(params), checkpoints, curves)
         if not is_main_process():
             return metrics
         metrics |= report(result, splits, curves)
+        metrics["notes"] = pretext.notes(metrics["test"]) if pretext.trains else []
         write_json(speed, result.speed if result is not None else {"images_per_s": None})
         with atomic_folder(out) as part:
             save_pretext_model(model, pretext, part)
@@ -116,7 +111,7 @@ def _settings(params: Params) -> dict[str, Any]:
 def _rows(pretext: Pretext, selection: Path, settings: Settings, seed: int) -> dict[str, pa.Table]:
     """The rows to train on, and the pretext's own val and test."""
     rows = read_selection(selection, "pretrain")
-    if not pretext.asks_names:
+    if not pretext.needs_names:
         return hold_out(rows, settings, seed)
     return hold_out_photographs(name_identities(rows), settings, seed)
 

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from facerep.params import NAME, Strict, checked, load_yaml
+from facerep.params import NAME, Strict, checked, known_pretext, load_yaml
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 Setting = dict[str, Any]  # keys of params.yaml, such as finetune.epochs, and their values
 Labels = Annotated[int, Field(ge=1)]
+Pretext = Annotated[str, AfterValidator(known_pretext)]
 N = TypeVar("N", int, int | float, str)
 
 
@@ -17,7 +18,7 @@ class Variant(Strict):
     """What is done to the unlabelled photographs."""
 
     about: Annotated[str, Field(min_length=1)]  # a line for the reader of the results
-    pretext: str
+    pretext: Pretext
     set: Setting = Field(default_factory=dict)
     budgets: dict[Labels, Setting] = Field(default_factory=dict)  # at one budget alone
     extra_budgets: dict[Labels, Setting] = Field(default_factory=dict)  # where others are not run: more of a curve

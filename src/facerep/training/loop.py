@@ -27,7 +27,7 @@ from facerep.training.history import Fit, History, write_curves
 from facerep.training.meters import ByClass, Means
 from facerep.training.runtime import Runtime, accelerator_for, peak_memory_mb
 from facerep.training.schedule import learning_rate_factor
-from facerep.training.task import Task
+from facerep.training.task import Inputs, Task
 
 
 def fit(
@@ -191,9 +191,8 @@ class _Run:
         start = time.perf_counter()
         for batch, photographs in self.loaders["train"].epoch(state.epoch, state.step):
             losses, scores = self._forward(batch, draws, train=True)
-            views = len(losses) // len(batch.samples)
             # many processes take the mean of their gradients: this makes it that of the whole batch
-            (losses.sum() * (self.accelerator.num_processes / (views * photographs))).backward()
+            (losses.sum() * (self.accelerator.num_processes / photographs)).backward()
             state.means.add(losses, scores)
             for group in state.optimizer.param_groups:
                 group["lr"] = self.settings.learning_rate * group["lr_scale"] * self._factor()
@@ -228,10 +227,11 @@ class _Run:
         """Losses and scores of a batch."""
         inputs, truth = self.task.prepare(batch, draws, train)
         if train:
-            views = torch.arange(len(inputs) // len(batch.samples))
+            number = len(inputs) if isinstance(inputs, Tensor) else sum(map(len, inputs.values()))
+            views = torch.arange(number // len(batch.samples))
             rows = self.loaders["train"].batches.rows
             draw_drop_path(self.state.model, (batch.samples + rows * views[:, None]).flatten(), draws)
-        output = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        output = self.network(_channels_last(inputs))
         losses = self.task.losses(output, truth)
         with torch.no_grad():
             return losses, self.task.scores(output, truth)
@@ -318,3 +318,9 @@ class _Run:
             "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
             "processes": self.accelerator.num_processes,
         }
+
+
+def _channels_last(inputs: Inputs) -> Inputs:
+    if isinstance(inputs, Tensor):
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return {name: each.contiguous(memory_format=torch.channels_last) for name, each in inputs.items()}

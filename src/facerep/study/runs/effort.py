@@ -3,17 +3,16 @@
 from typing import Any
 
 from facerep.params import Params
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Pretext
 from facerep.study.runs.plan import Planner
 from facerep.study.runs.records import Record, Tables
 
 Row = dict[str, Any]
 
 
-def passes(params: Params) -> int:
-    """How often pretraining sends a photograph through the network in an epoch."""
-    pretext = pretext_named(params.pretext, params.pretrain)
-    return pretext.views * (4 if pretext.shows_all_turns else 1) if pretext.trains else 0
+def passes(params: Params) -> float:
+    """How many photographs' worth of pixels pretraining sends through the network for each of an epoch; 0: none."""
+    return Pretext(params.pretext, params.pretrain).passes
 
 
 def learned(params: Params, labelled: int) -> int:
@@ -50,7 +49,7 @@ def _of(planner: Planner, records: list[Record]) -> Row:
         row |= {key: pool.get(key) for key in ("photographs", "identities")}
         row["epochs"] = known.pretrain.epochs
         seen = pretrained.get("train", {}).get("photographs")
-        row["views"] = None if seen is None else seen * known.pretrain.epochs * passes(known)
+        row["views"] = None if seen is None else round(seen * known.pretrain.epochs * passes(known))
         row["pretrainings"] = len({_model(record) for record in records})
     finetuning = {r.run.labels: learned(params[r.run.name], selected["labelled_identities"]) for r in records}
     return row | {"finetuning": {str(n): finetuning[n] for n in sorted(finetuning)}, "notes": _notes(records)}

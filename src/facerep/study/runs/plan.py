@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from facerep.params import Params, checked, load_yaml
 from facerep.presets import changes, merged, override
-from facerep.pretrain.pretexts import pretext_named
 from facerep.study.config import Setting, Study
 
 # No result depends on these: they are left out of a run's name.
@@ -43,8 +42,6 @@ class Planner:
         self.study = study
         self.base = load_yaml(params, "run from the repository's root")
         self.preset = changes(study.preset, params)
-        for variant in study.variants.values():
-            pretext_named(variant.pretext)
 
     @property
     def noun(self) -> str:

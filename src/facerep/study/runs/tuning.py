@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from facerep.core.errors import FacerepError
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretexts import questions_of
 from facerep.study.config import Setting, Study
 from facerep.study.runs.plan import Planner, Run
 
@@ -44,7 +44,7 @@ def tune(study: Study, planner: Planner, score: dict[str, float]) -> Choice:
     for variant in order:
         tuned = choice.tuned.setdefault(variant, {})
         for key, values in study.tune.grid.items():
-            if key.startswith("pretrain.") and not pretext_named(study.variants[variant].pretext).trains:
+            if key.startswith("pretrain.") and not questions_of(study.variants[variant].pretext):
                 continue
             best = _try(study, planner, variant, key, values, score, choice)
             if best is None:
