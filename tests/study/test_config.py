@@ -24,7 +24,7 @@ def test_our_studies_are_valid_and_named_as_their_files(path: Path) -> None:
         ({"profile": "lfw"}, ["unknown key profile", "preset"]),
         ({"baseline": "none"}, ["baseline 'none'", "original, rotated"]),
         ({"seeds": []}, ["seeds = []"]),
-        ({"also_beat": ["longer"]}, ["also_beat 'longer'", "none of the variants original, rotated"]),
+        ({"also_beat": ["longer"]}, ["also_beat 'longer'", "none of the variants"]),
         ({"also_beat": ["original"]}, ["also_beat 'original'", "is the baseline"]),
         ({"also_beat": ["rotated", "rotated"]}, ["also_beat", "twice"]),
         ({"primary": "simclr"}, ["primary 'simclr'", "none of the variants"]),
