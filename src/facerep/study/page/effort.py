@@ -4,24 +4,31 @@ from markupsafe import Markup
 
 from facerep.study.page.read import Row
 from facerep.study.page.tables import Cell, Table
-from facerep.study.page.words import data, fixed, grouped
+from facerep.study.page.words import data, fixed, grouped, listed
 
 SPACE = "\N{NO-BREAK SPACE}"
 
 
 def spent(about: Row) -> str:
     """In a sentence what pretraining saw: epochs, views, pixels and pool; nothing where older results do not tell."""
-    pools: dict[tuple[int, int, int], list[str]] = {}
+    pools: dict[tuple[int, int, int], dict[tuple[int, int], list[str]]] = {}
     nouns = _nouns(about)
     for name, row in about.get("effort", {}).items():
         if row.get("views"):
-            pool = (row["photographs"], row["identities"], row["image_size"])
-            epochs = f"{row['epochs']} epoch{'s' * (row['epochs'] != 1)}"
-            pools.setdefault(pool, []).append(f"{name} {epochs}, {grouped(row['views'])} views")
+            alike = pools.setdefault((row["photographs"], row["identities"], row["image_size"]), {})
+            alike.setdefault((row["epochs"], row["views"]), []).append(name)
     return " ".join(
-        f"Pretraining on {grouped(photos)} photographs of {grouped(identities)} {nouns} at {size}{SPACE}px: {'; '.join(of)}."
-        for (photos, identities, size), of in pools.items()
+        f"Pretraining on {grouped(photographs)} photographs of {grouped(identities)} {nouns} at {size}{SPACE}px: "
+        + "; ".join(_alike(names, *of) for of, names in alike.items())
+        + "."
+        for (photographs, identities, size), alike in pools.items()
     )
+
+
+def _alike(names: list[str], epochs: int, views: int) -> str:
+    """Variants with as many epochs and views."""
+    each = " each" * (len(names) > 1)
+    return f"{listed(names)} {epochs} epoch{'s' * (epochs != 1)}, {grouped(views)} views{each}"
 
 
 def effort_table(about: Row) -> Table | None:
@@ -30,7 +37,7 @@ def effort_table(about: Row) -> Table | None:
     columns = ["variant", "pretrained on", _nouns(about), "pixels", "epochs", "views", "pretrainings"]
     columns += ["fine-tuned on", "core hours"]
     caption = "What each variant was given: photographs, views of them, and time"
-    return Table(caption, columns, rows, frozenset(range(1, len(columns)))) if rows else None
+    return Table(caption, columns, rows, frozenset(range(1, len(columns))), sortable=True) if rows else None
 
 
 def markdown(about: Row) -> str:

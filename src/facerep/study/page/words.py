@@ -84,9 +84,9 @@ def beyond(value: float | None, low: float, high: float, digits: int, sign: bool
     if value is None:
         return data(None, "")
     if value == math.inf:
-        return data(value, f"≥{SPACE}{high:.3g}".replace("-", MINUS))
+        return data(value, f"≥{SPACE}{round(high, digits):g}".replace("-", MINUS))
     if value == -math.inf or value < low:
-        return data(value, f"<{SPACE}{low:.3g}".replace("-", MINUS))
+        return data(value, f"<{SPACE}{round(low, digits):g}".replace("-", MINUS))
     return data(value, fixed(value, digits, sign))
 
 
