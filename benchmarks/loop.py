@@ -77,7 +77,7 @@ def fitting(
 
     What it says of its steps alone is added to `steps`, once each time it is run.
     """
-    settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_epochs=0)
+    settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_ratio=0.0)
     task = PretextTask(pretext_named(pretext, settings), settings)
     images = epochs * len(splits["train"])
 

@@ -109,7 +109,7 @@ def facerep(place: Path, case: Case, threads: int) -> Work:
     }
 
     def train(epochs: int) -> None:
-        settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_epochs=0)
+        settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_ratio=0.0)
         task = PretextTask(pretext_named("rotated", settings), settings)
         runtime = Runtime("cpu", "auto", threads, SEED)
         with tempfile.TemporaryDirectory(dir=place) as here:

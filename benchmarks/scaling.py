@@ -74,7 +74,7 @@ def epochs(place: Path, threads: int, memory_mb: int) -> Work:
     runtime = Runtime("cpu", "auto", threads, SEED)
 
     def work(times: int) -> Done:
-        settings = settings_of_pretraining(epochs=times, batch_size=BATCH, warmup_epochs=0)
+        settings = settings_of_pretraining(epochs=times, batch_size=BATCH, warmup_ratio=0.0)
         pretext = pretext_named("rotated", settings)
         torch.manual_seed(SEED)
         backbone = ConvNextModel(ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 32, 64], image_size=SIDE))

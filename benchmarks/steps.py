@@ -52,7 +52,7 @@ def quarter_turns(case: Case, device: torch.device | str = "cpu") -> Tensor:
 
 def model_of(case: Case) -> Model:
     """Of any side, 112 px among them, where the last map loses an edge: pixels cannot be given back then."""
-    return Model.model_construct(name=case.model, image_size=case.image_size)
+    return Model.model_construct(name=case.model, image_size=case.image_size, layer_scale=0.1)
 
 
 def build_model(pretext: str, case: Case, settings: Pretrain) -> PretextModel:

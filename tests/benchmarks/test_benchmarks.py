@@ -299,7 +299,7 @@ def test_precisions_are_compared_seed_for_seed(
 
     params = tmp_path / "params.yaml"
     params.write_text((ROOT / "params.yaml").read_text())
-    set_params(params, TINY | {"pretrain.epochs": 2, "finetune.epochs": 3})
+    set_params(params, TINY | {"pretrain.epochs": 2})
     main_of("precision")(["--threads", "1", "--seeds", "3", "--data", str(data_folder), "--params", str(params)])
     out = capsys.readouterr().out
     assert "seed 3, fp32" in out and "seed 3, bf16" in out
@@ -349,7 +349,7 @@ def test_our_step_is_the_loops_own(tmp_path: Path, fresh_accelerate: Callable[[]
     rows = write_faces(tmp_path / "faces", toy_faces("train", 1, case.batch_size))
     pixels = FacePixels(tmp_path / "faces", rows, None, memory_mb=64)
     pixels.kept = resident(case).images.permute(0, 2, 3, 1).contiguous()
-    settings = settings_of_pretraining(epochs=1, batch_size=case.batch_size, warmup_epochs=0)
+    settings = settings_of_pretraining(epochs=1, batch_size=case.batch_size, warmup_ratio=0.0)
     model = build_model("rotated_grayscale", case, settings)
     task = PretextTask(pretext_named("rotated_grayscale", settings), settings)
     fitted = run(model, task, {"train": pixels, "val": pixels}, tmp_path, settings, Runtime("cpu", "auto", 1, SEED))

@@ -74,7 +74,7 @@ def photographs(split: Split, rows: list[int]) -> list[np.ndarray]:
 
 
 def draw(folder: Path, splits: dict[str, Split], **changes: Any) -> None:
-    draw_frozen(folder, score_frozen(probing(**changes), 0, splits), splits, 0)
+    draw_frozen(folder, score_frozen(probing(**changes), 0, {4: splits}), 0)
 
 
 def test_who_is_taken_for_whom_is_a_picture_and_a_table(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ def passes(params: Params) -> float:
 
 def learned(params: Params, labelled: int) -> int:
     """How many photographs fine-tuning sends through the network; `labelled` identities or classes."""
-    return int(params.finetune.epochs * (params.finetune.labels_per_identity or 0) * labelled)
+    there = (params.finetune.labels_per_identity or 0) * labelled
+    return params.finetune.steps * min(params.finetune.batch_size, there)
 
 
 def efforts(planner: Planner, records: list[Record], tables: Tables, before: Row) -> dict[str, Row]:
@@ -50,19 +51,16 @@ def _of(planner: Planner, records: list[Record]) -> Row:
         row["epochs"] = known.pretrain.epochs
         seen = pretrained.get("train", {}).get("photographs")
         row["views"] = None if seen is None else round(seen * known.pretrain.epochs * passes(known))
-        row["pretrainings"] = len({_model(record) for record in records})
+        row["pretrainings"] = len({planner.pretraining(record.run) for record in records})
     finetuning = {r.run.labels: learned(params[r.run.name], selected["labelled_identities"]) for r in records}
-    return row | {"finetuning": {str(n): finetuning[n] for n in sorted(finetuning)}, "notes": _notes(records)}
+    return row | {"finetuning": {str(n): finetuning[n] for n in sorted(finetuning)}, "notes": _notes(planner, records)}
 
 
-def _model(record: Record) -> Any:
-    """What tells the pretrained models of a variant apart: the seed of pretraining."""
-    return record.run.settings.get("pretrain.seed", record.run.seed)
-
-
-def _notes(records: list[Record]) -> list[str]:
+def _notes(planner: Planner, records: list[Record]) -> list[str]:
     """What the pretrainings say of themselves: the first that says something, and of how many it is so."""
-    models = {_model(record): record.json("metrics/pretrain.json").get("notes", []) for record in records}
+    models = {
+        planner.pretraining(record.run): record.json("metrics/pretrain.json").get("notes", []) for record in records
+    }
     telling = [notes for notes in models.values() if notes]
     if not telling:
         return []

@@ -43,6 +43,7 @@ def about(
         "primary": study.primary,
         "noun": noun,
         "seeds": sorted(study.seeds),
+        "pretraining_seeds": study.pretraining_seeds,
         "budgets": sorted(study.budgets),
         "set": study.set,
         "budgets_set": {str(labels): study.budgets[labels] for labels in sorted(study.budgets)},

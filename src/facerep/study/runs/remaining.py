@@ -1,10 +1,10 @@
 """How many of a study's runs remain, and about how long they take: by those that were timed, else by a timed step."""
 
-import json
 from collections.abc import Callable
+from statistics import median
 from typing import Any, NamedTuple
 
-from facerep.params import Params, Training
+from facerep.params import Params
 from facerep.study.config import Study
 from facerep.study.runs.effort import learned as learned_by
 from facerep.study.runs.effort import passes
@@ -15,6 +15,8 @@ from facerep.study.runs.tuning import tune
 AROUND = 25.0  # seconds of a run that are no training: stages that start, DVC
 LEAST = 0.2  # the smallest share of a run that is taken for training
 STARTS = 5  # processes that a run waits for one after the other: its stages, and DVC
+
+Clock = Callable[[list[Params]], Pace | None]
 
 
 class Remaining(NamedTuple):
@@ -34,13 +36,14 @@ def remaining(
     accuracies: dict[str, float],
     seconds: dict[str, float],
     selected: dict[str, Any],
-    clock: Callable[[list[Params]], Pace | None] | None = None,
+    clock: Clock | None = None,
 ) -> Remaining:
     """What of the study is not among `accuracies`, the known runs, and the time that it takes by the `seconds` of these.
 
     What tuning will choose nobody knows: it counts as if the first values were the best. A run costs what the timed ones
-    of its variant did, where there are enough; else what any did, and its pretraining as much for each photograph as
-    theirs cost in fine-tuning. Where none was timed, `clock` times a step for the runs' parameters.
+    of its variant did, where there are enough, of which the longest pretrained; else what any did, and its pretraining as
+    much for each photograph as theirs cost in fine-tuning. A model is pretrained once for all runs that share it. Where none
+    was timed, `clock` times a step for the runs' parameters.
 
     Args:
         selected: metrics/select.json of a run; empty: unknown.
@@ -54,11 +57,9 @@ def remaining(
     every = {run.name: run for run in (*(trial.run for trial in choice.trials), *planner.runs(choice.tuned))} | planned
     left = [run for name, run in every.items() if name not in accuracies]
     timed = [run for name, run in every.items() if name in seconds]
-    made = {_model(run) for name, run in every.items() if name in accuracies}
+    made = {planner.pretraining(run) for name, run in every.items() if name in accuracies}
     if left and selected and not timed and clock is not None:
-        params = {run.name: planner.params(run.settings) for run in left}
-        pace = clock(list(params.values()))
-        return Remaining(len(left), None if pace is None else _by_pace(left, params, made, selected, pace))
+        return Remaining(len(left), _by_pace(planner, left, made, selected, clock))
     if not (left and timed and selected):
         return Remaining(len(left), None if left else 0.0)
     return Remaining(len(left), _seconds(study, planner, left, timed, made, seconds, selected))
@@ -84,7 +85,7 @@ def _seconds(
     planner: Planner,
     left: list[Run],
     timed: list[Run],
-    made: set[str],
+    made: set[str | None],
     seconds: dict[str, float],
     selected: dict[str, Any],
 ) -> float:
@@ -96,45 +97,52 @@ def _seconds(
     total = 0.0
     for run in left:
         own = [seconds[other.name] for other in timed if other.variant == run.variant]
+        model = planner.pretraining(run)
+        pretrains = model is not None and model not in made
+        made = made | {model}
         if len(own) >= len(study.budgets):
-            total += sum(own) / len(own)
+            total += max(own) if pretrains else median(own)
             continue
         total += around + each * (learned_by(params[run.name], selected["labelled_identities"]) - learned)
-        if _model(run) not in made:  # pretrained once for all budgets
-            made = made | {_model(run)}
+        if pretrains:
             pretrain = params[run.name].pretrain
             total += each * passes(params[run.name]) * pretrain.epochs * selected["roles"]["pretrain"]["photographs"]
     return max(0.0, total)
 
 
-def _by_pace(left: list[Run], params: dict[str, Params], made: set[str], selected: dict[str, Any], pace: Pace) -> float:
+def _by_pace(
+    planner: Planner, left: list[Run], made: set[str | None], selected: dict[str, Any], clock: Clock
+) -> float | None:
     """Seconds of one job: every step of every run, what is scored between them, and the processes that start."""
+    params = {run.name: planner.params(run.settings) for run in left}
+    pace = clock(list(params.values()))
+    if pace is None:
+        return None
     roles = {role: of["photographs"] for role, of in selected["roles"].items()}
     labelled = sum(roles[role] for role in ("train", "val", "test"))
+    probed: set[tuple[str, int]] = set()  # once for all budgets
     total = 0.0
     for run in left:
         known = params[run.name]
-        before, after = kinds_of(known)
+        _, after = kinds_of(known)
         total += STARTS * pace.start
         total += learned_by(known, selected["labelled_identities"]) * pace.train[after]
-        total += (_scored(known.finetune) * (roles["val"] + roles["test"]) + roles["test"]) * pace.score[after]
-        if _model(run) in made:
+        scored = -(-known.finetune.steps // known.finetune.score_every)
+        total += (scored * (roles["val"] + roles["test"]) + roles["test"]) * pace.score[after]
+        if (run.variant, run.seed) not in probed:
+            total += labelled * pace.score[after]
+            probed.add((run.variant, run.seed))
+        model = planner.pretraining(run)
+        if model is None or model in made:
             continue
-        made = made | {_model(run)}
-        total += labelled * pace.score[after]  # the features that `probe` takes, once for all budgets
-        share = known.pretrain.val_fraction + known.pretrain.test_fraction
-        views = passes(known) * roles["pretrain"]
-        total += views * (1 - share) * known.pretrain.epochs * pace.train[before]
-        total += views * share * _scored(known.pretrain) * pace.score[before]
+        made = made | {model}
+        total += _pretraining(known, roles["pretrain"], pace)
     return total
 
 
-def _scored(training: Training) -> int:
-    """How often a training scores val and test."""
-    return -(-training.epochs // training.score_every)
-
-
-def _model(run: Run) -> str:
-    """What a pretrained model depends on, and shares with other runs."""
-    own = {key: value for key, value in run.settings.items() if not key.startswith(("finetune.", "probe."))}
-    return json.dumps(own, sort_keys=True)
+def _pretraining(params: Params, photographs: int, pace: Pace) -> float:
+    settings, (kind, _) = params.pretrain, kinds_of(params)
+    held_out = settings.val_fraction + settings.test_fraction
+    scored = -(-settings.epochs // settings.score_every)
+    seconds = (1 - held_out) * settings.epochs * pace.train[kind] + held_out * scored * pace.score[kind]
+    return passes(params) * photographs * seconds
