@@ -1,15 +1,16 @@
 """How good features are by themselves: linear probe, few labels, nearest neighbours, and how sure an accuracy is."""
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from facerep.core.errors import FacerepError
 from facerep.faces.measure import ACCURACY, BALANCED, balanced_accuracy
+
+if TYPE_CHECKING:  # scikit-learn takes a second: `evaluate` can do without it
+    from sklearn.linear_model import LogisticRegression
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # scikit-learn's C, the inverse strength
 TEMPERATURE = 0.07  # of the neighbours' votes, as in Wu et al. 2018
@@ -36,6 +37,8 @@ def probe_answers(
     """
     if len(np.unique(train_y)) < 2:
         raise FacerepError("evaluate: a linear probe needs training photographs of two identities or more.")
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(train_x)
     train_x, val_x, test_x = scaler.transform(train_x), scaler.transform(val_x), scaler.transform(test_x)
     best = _fitted(train_x, train_y, PENALTIES[0], seed)
@@ -48,12 +51,15 @@ def probe_answers(
     return np.asarray(best.predict(test_x) == test_y)
 
 
-def _score(model: LogisticRegression, x: np.ndarray, y: np.ndarray, measure: str) -> float:
+def _score(model: "LogisticRegression", x: np.ndarray, y: np.ndarray, measure: str) -> float:
     right = model.predict(x) == y
     return balanced_accuracy(right, y) if measure == BALANCED else float(right.mean())
 
 
-def _fitted(x: np.ndarray, y: np.ndarray, penalty: float, seed: int) -> LogisticRegression:
+def _fitted(x: np.ndarray, y: np.ndarray, penalty: float, seed: int) -> "LogisticRegression":
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     # one thread: lbfgs grows the last bits of a sum that is shared among threads into another answer
     with threadpool_limits(1), warnings.catch_warnings():
         # a probe that has not quite settled after so many steps is judged on val like any other
