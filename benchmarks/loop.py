@@ -14,12 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from facerep.pretrain.pretexts import pretext_named
+
 from benchmarks.common import MEASURED, Case, arguments, conclude, reached, row_of, show
 from benchmarks.data import draw_faces, in_memory
 from benchmarks.steps import SEED, build_model, ours, ours_bare, settings_of_pretraining
 from benchmarks.variants import Done, Here, Measured, Work, measure
 from facerep.faces.pixels import FacePixels
-from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow.parquet as pq
 import torch
+from facerep.pretrain.pretexts import pretext_named
 from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -34,7 +35,6 @@ from benchmarks.data import draw_faces, write_files, write_shards
 from benchmarks.steps import SEED, build_model, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
 from facerep.faces.pixels import FacePixels
-from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow.parquet as pq
 import torch
+from facerep.pretrain.pretexts import pretext_named
 from transformers import ConvNextConfig, ConvNextModel
 
 from benchmarks.common import MEASURED, arguments, conclude, number, row_of, show
@@ -22,7 +23,6 @@ from benchmarks.steps import SEED, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
 from facerep.faces.pixels import FacePixels
 from facerep.pretrain.model import PretextModel
-from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder

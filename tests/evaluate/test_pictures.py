@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 
 from facerep.evaluate.pictures import draw_confusions, draw_frozen
 from facerep.evaluate.pretext_pictures import draw_pretext
@@ -16,7 +17,6 @@ from facerep.faces.draws import Draws
 from facerep.faces.pixels import FacePixels
 from facerep.faces.transforms import normalize
 from facerep.figures import galleries
-from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from facerep.training.task import views
 from tests.support.faces import toy_faces, write_faces
 from tests.support.micro import judged, pretext_model, pretraining, probing

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from facerep.pretrain.pretexts import pretext_named
 from sklearn.metrics import roc_auc_score
 from transformers import AutoModel
 
@@ -22,7 +23,6 @@ from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels, read_selection
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
-from facerep.pretrain.pretexts import pretext_named
 from tests.support.micro import curves_of, pretext_model, pretraining, probing
 from tests.support.plain import plain_knn, plain_pairs
 

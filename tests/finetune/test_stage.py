@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from facerep.pretrain.pretexts import pretext_named
 from sklearn.metrics import balanced_accuracy_score
 
 from facerep.core.errors import FacerepError
@@ -20,7 +21,6 @@ from facerep.finetune.stage import finetune
 from facerep.nets.convnext import image_processor, load_classifier
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
-from facerep.pretrain.pretexts import pretext_named
 from facerep.training.loop import fit
 from tests.support.micro import finetuning, pretext_model
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -37,7 +38,6 @@ from facerep.nets.groups import parameter_groups
 from facerep.params import Model
 from facerep.pretrain.model import HEAD, PretextModel, load_pretext_model, save_pretext_model
 from facerep.pretrain.pretext import Variant
-from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from tests.support.micro import curves_of, pretext_model, pretraining
 
 NAMES = ["n000002", "n000007", "n000009"]

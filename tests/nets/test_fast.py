@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from facerep.pretrain.pretexts import pretext_named
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from transformers.models.convnext.modeling_convnext import ConvNextLayer
 from facerep.faces.draws import Draws
 from facerep.nets.fast import DROP_PATH, FastLayer, SampleDropPath, compile_blocks, draw_drop_path, make_fast
 from facerep.pretrain.model import PretextModel
-from facerep.pretrain.pretexts import pretext_named
 
 DEPTHS, WIDTHS = [2, 1, 2, 1], [8, 12, 16, 24]
 

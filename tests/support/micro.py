@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from facerep.pretrain.pretexts import pretext_named
 from torch import nn
 from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextModel
 
@@ -27,7 +28,6 @@ from facerep.faces.roles import read_selection
 from facerep.finetune.stage import IdentityTask
 from facerep.params import Evaluate, Finetune, Pretrain, Probe
 from facerep.pretrain.model import PretextModel
-from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder

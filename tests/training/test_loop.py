@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from facerep.pretrain.pretexts import pretext_named
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
@@ -23,7 +24,6 @@ from facerep.faces.transforms import normalize
 from facerep.finetune.stage import IdentityTask
 from facerep.nets.convnext import freeze
 from facerep.nets.fast import SampleDropPath
-from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask, hold_out_photographs, name_identities
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
