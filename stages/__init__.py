@@ -1,5 +1,7 @@
 """One thin script per stage, run as `python -m stages.crop`. Here: what each does around its one call."""
 
+# ruff: noqa: E402  # the first import of ours may end this process
+
 import signal
 import sys
 from collections.abc import Callable

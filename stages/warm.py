@@ -33,6 +33,7 @@ def do(stage: str, asker: int) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     stopping.started_for(asker)
     sys.argv = [stage]
+    del sys.modules[stage]  # imported as a module, now run as a script
     runpy.run_module(stage, run_name="__main__", alter_sys=True)
 
 
