@@ -40,6 +40,8 @@ def main(given: list[str] | None = None) -> None:
         studies = {"first": (1, [options.runs]), "short": (options.epochs, list(range(options.runs // 2)))}
         for title, (epochs, seeds) in studies.items():
             (clone / "studies" / f"{title}.yaml").write_text(yaml.safe_dump(_study(title, epochs, seeds)))
+        ignored = clone / ".gitignore"  # else no experiment keeps how long it trained
+        ignored.write_text(ignored.read_text().replace("/speed/\n", ""))
         _run(clone, "git", "add", ".")
         _run(clone, "git", "commit", "-qm", "benchmark")
         _run(clone, "facerep", "study", "studies/first.yaml", "--variants", "original")
