@@ -135,7 +135,7 @@ def _status(do: Callable[[str, int], None], module: str, process: int) -> int:
             print(end.code, file=sys.stderr)
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         status = 1
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

@@ -34,11 +34,8 @@ def test_a_run_of_a_study_is_a_plain_experiments_to_the_bit(tmp_path: Path) -> N
     (repo / "studies" / "tiny.yaml").write_text(yaml.safe_dump(ONE, sort_keys=False))
     sh("git", "add", ".", cwd=repo)
     sh("git", "commit", "-qm", "the study", cwd=repo)
-    line = next(
-        each
-        for each in sh("facerep", "study", "studies/tiny.yaml", "--plan", cwd=repo).splitlines()
-        if "rotated" in each
-    )
+    planned = sh("facerep", "study", "studies/tiny.yaml", "--plan", cwd=repo).splitlines()
+    line = next(each for each in planned if "rotated" in each)
     name = line.split("--name ")[1].split()[0]
     sh("facerep", "study", "studies/tiny.yaml", cwd=repo)
     (ref,) = sh("git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}", cwd=repo).split()
