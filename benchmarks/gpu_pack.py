@@ -30,7 +30,7 @@ from facerep.crop.resample import encode_jpeg
 from facerep.crop.stage import crop
 from facerep.crop.writer import ShardWriter
 from facerep.download.stage import download
-from facerep.faces.roles import read_selection, stable_order
+from facerep.faces.roles import read_pretraining, read_selection, stable_order
 from facerep.faces.shards import ShardReader, read_index, write_index
 from facerep.params import Archive, Crop, Download, Select
 from facerep.select.stage import select
@@ -82,7 +82,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--mb", type=float, default=55, help="MiB that all may fill (default: 55)")
     parser.add_argument("--python", default="3.12", help="of the machine (default: 3.12)")
     parser.add_argument("--wheels", nargs="+", default=[], metavar="NAME", help="more packages that it lacks")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with faces/ and selection.parquet; default: LFW")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with faces/ and what select wrote; default: LFW")
     parser.add_argument("--drawn", action="store_true", help="a few drawn faces and no wheels: for a rehearsal")
     options = parser.parse_args(given)
     wheels, packed = options.into / "wheels", options.into / "data.tar.gz"
@@ -202,13 +202,15 @@ def _tables() -> bytes:
 
 
 def pack(data: Path, archive: Path) -> None:
-    """faces/ and selection.parquet of a data folder in one tar.gz, the same bytes each time.
+    """faces/, selection.parquet and pretraining.parquet of a data folder in one tar.gz, the same bytes each time.
 
     Raises FacerepError when they are not there.
     """
     read_index(data / "faces" / "index.parquet")
-    read_selection(data / "selection.parquet")
-    files = [*sorted((data / "faces").iterdir()), data / "selection.parquet"]
+    selection, pretraining = data / "selection.parquet", data / "pretraining.parquet"
+    read_selection(selection)
+    read_pretraining(pretraining)
+    files = [*sorted((data / "faces").iterdir()), selection, pretraining]
     with (
         archive.open("wb") as file,
         gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped,

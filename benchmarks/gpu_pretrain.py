@@ -26,9 +26,9 @@ from benchmarks.steps import Ours
 from benchmarks.variants import Here, measure
 from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
-from facerep.evaluate.frozen import frozen_splits
+from facerep.evaluate.frozen import frozen_stages
 from facerep.evaluate.scores import score_frozen
-from facerep.faces.roles import read_selection
+from facerep.faces.roles import read_pretraining
 from facerep.nets.convnext import build_backbone, load_backbone
 from facerep.params import Params, load_params
 
@@ -46,7 +46,7 @@ SHOWN = (
 def main(given: list[str] | None = None) -> None:
     """Pretrain, score, bring the weights home."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with faces/ and selection.parquet")
+    parser.add_argument("--data", type=Path, required=True, help="a folder with faces/ and what select wrote")
     parser.add_argument("--out", type=Path, required=True, help="where the results go")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--pretext", default="simclr")
@@ -64,7 +64,7 @@ def main(given: list[str] | None = None) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """As main says."""
-    photographs = read_selection(options.data / "selection.parquet", "pretrain").num_rows
+    photographs = read_pretraining(options.data / "pretraining.parquet").num_rows
     batch = min(options.batch_size, max(2, photographs // 4))
     case = Case(options.model, options.image_size, batch)
     rate = rate_of(options.pretext, case, options.device, options.compile)
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         backbone.half().save_pretrained(options.out / "pretrained")  # which facerep loads in fp32
         backbone.float()
     save(line, options.out / "pretrain.json")  # before the scores, which may take too long
-    for name, network in (("pretrained", backbone), ("random", build_backbone(params.model, params.seed))):
+    for name, network in (("pretrained", backbone), ("random", build_backbone(params.model, params.pretrain.seed))):
         line[name] = scores_of(network, params, options.data, options.device)
         save(line, options.out / "pretrain.json")
     show(
@@ -128,7 +128,7 @@ def params_of(options: argparse.Namespace, case: Case, epochs: int, path: Path) 
         **SETTINGS,
         "epochs": epochs,
         "batch_size": case.batch_size,
-        "warmup_epochs": epochs / 20,
+        "warmup_ratio": 0.05,
     }
     raw["pretrain"]["score_every"] = max(1, epochs // 10)
     YAML().dump(raw, path)
@@ -143,8 +143,8 @@ def environment(place: Path) -> dict[str, str]:
 
 def scores_of(backbone: nn.Module, params: Params, data: Path, device: str) -> dict[str, Any]:
     """Linear probe, kNN and verification of the frozen features."""
-    splits = frozen_splits(backbone.to(device).eval(), data, params.model.image_size, torch.device(device))
-    return score_frozen(params.probe, params.seed, splits).results
+    stages = frozen_stages(backbone.to(device).eval(), data, params.model.image_size, torch.device(device))
+    return score_frozen(params.probe, params.seed, stages).results
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from facerep.pretrain.pretexts import pretext_named
-
 from benchmarks.common import MEASURED, Case, arguments, conclude, reached, row_of, show
 from benchmarks.data import draw_faces, in_memory
 from benchmarks.steps import SEED, build_model, ours, ours_bare, settings_of_pretraining
 from benchmarks.variants import Done, Here, Measured, Work, measure
 from facerep.faces.pixels import FacePixels
+from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
@@ -78,7 +77,7 @@ def fitting(
 
     What it says of its steps alone is added to `steps`, once each time it is run.
     """
-    settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_epochs=0)
+    settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_ratio=0.0)
     task = PretextTask(pretext_named(pretext, settings), settings)
     images = epochs * len(splits["train"])
 

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from facerep.pretrain.heads import PixelDecoder
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.profiler import ProfilerActivity, profile
@@ -26,6 +25,7 @@ from benchmarks.steps import Ours, quarter_turns, resident
 from benchmarks.variants import Done, Measured, Work, measure
 from facerep.faces.transforms import grayscale, normalize, to_float, turn
 from facerep.nets.convnext import SIZES
+from facerep.pretrain.heads import PixelDecoder
 
 Step = Callable[[], Any]
 CASES = {

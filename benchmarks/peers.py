@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow.parquet as pq
 import torch
-from facerep.pretrain.pretexts import pretext_named
 from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -35,6 +34,7 @@ from benchmarks.data import draw_faces, write_files, write_shards
 from benchmarks.steps import SEED, build_model, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
 from facerep.faces.pixels import FacePixels
+from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
@@ -109,7 +109,7 @@ def facerep(place: Path, case: Case, threads: int) -> Work:
     }
 
     def train(epochs: int) -> None:
-        settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_epochs=0)
+        settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_ratio=0.0)
         task = PretextTask(pretext_named("rotated", settings), settings)
         runtime = Runtime("cpu", "auto", threads, SEED)
         with tempfile.TemporaryDirectory(dir=place) as here:

@@ -128,7 +128,7 @@ def _watch(pid: int, peaks: list[int], done: threading.Event) -> None:
 
 def _repository(folder: Path) -> Path:
     """A repository of this code, in which nothing has run."""
-    for name in ("src", "stages", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+    for name in ("src", "stages", "dvc.yaml", "params.yaml", "exclude.txt", ".dvcignore", ".gitignore"):
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow.parquet as pq
 import torch
-from facerep.pretrain.pretexts import pretext_named
 from transformers import ConvNextConfig, ConvNextModel
 
 from benchmarks.common import MEASURED, arguments, conclude, number, row_of, show
@@ -23,6 +22,7 @@ from benchmarks.steps import SEED, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
 from facerep.faces.pixels import FacePixels
 from facerep.pretrain.model import PretextModel
+from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
@@ -74,7 +74,7 @@ def epochs(place: Path, threads: int, memory_mb: int) -> Work:
     runtime = Runtime("cpu", "auto", threads, SEED)
 
     def work(times: int) -> Done:
-        settings = settings_of_pretraining(epochs=times, batch_size=BATCH, warmup_epochs=0)
+        settings = settings_of_pretraining(epochs=times, batch_size=BATCH, warmup_ratio=0.0)
         pretext = pretext_named("rotated", settings)
         torch.manual_seed(SEED)
         backbone = ConvNextModel(ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 32, 64], image_size=SIDE))

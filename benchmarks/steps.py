@@ -3,8 +3,6 @@
 from typing import Any
 
 import torch
-from facerep.pretrain.heads import Answer
-from facerep.pretrain.pretexts import pretext_named
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.profiler import record_function
@@ -22,8 +20,10 @@ from facerep.nets.convnext import SIZES, build_backbone
 from facerep.nets.fast import compile_blocks, draw_drop_path, make_fast
 from facerep.nets.groups import parameter_groups
 from facerep.params import Model, Pretrain
+from facerep.pretrain.heads import Answer
 from facerep.pretrain.model import PretextModel
 from facerep.pretrain.pretext import Truth
+from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.training.meters import Means
 from facerep.training.runtime import Runtime, accelerator_for, has_bf16
@@ -52,7 +52,7 @@ def quarter_turns(case: Case, device: torch.device | str = "cpu") -> Tensor:
 
 def model_of(case: Case) -> Model:
     """Of any side, 112 px among them, where the last map loses an edge: pixels cannot be given back then."""
-    return Model.model_construct(name=case.model, image_size=case.image_size)
+    return Model.model_construct(name=case.model, image_size=case.image_size, layer_scale=0.1)
 
 
 def build_model(pretext: str, case: Case, settings: Pretrain) -> PretextModel:

@@ -30,7 +30,7 @@ def main(given: list[str] | None = None) -> None:
     parser.set_defaults(threads=1)
     parser.add_argument("--runs", type=int, default=10, help="an even number (default: 10)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
-    parser.add_argument("--epochs", type=int, default=100, help="of each fine-tuning (default: 100, about 20 s)")
+    parser.add_argument("--steps", type=int, default=300, help="of each fine-tuning (default: 300, about 20 s)")
     options = parser.parse_args(given)
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
@@ -41,7 +41,7 @@ def main(given: list[str] | None = None) -> None:
         studies = {f"short{n}": range(n * each, (n + 1) * each) for n in range(options.repeats)}
         _write(clone, "first", range(1000, 1001), 1, options.threads)
         for title, seeds in studies.items():
-            _write(clone, title, seeds, options.epochs, options.threads)
+            _write(clone, title, seeds, options.steps, options.threads)
         ignored = clone / ".gitignore"  # else no experiment keeps how long it trained
         ignored.write_text(ignored.read_text().replace("/speed/\n", ""))
         _run(clone, "git", "add", ".")
@@ -61,7 +61,7 @@ def main(given: list[str] | None = None) -> None:
     conclude("study", options.threads, {"wall": statistics.median(ratios)}, seconds=measured)
 
 
-def _write(clone: Path, name: str, seeds: range, epochs: int, threads: int) -> None:
+def _write(clone: Path, name: str, seeds: range, steps: int, threads: int) -> None:
     """A study's YAML file."""
     plain = {"about": "random weights", "pretext": "original"}
     study = {
@@ -74,10 +74,10 @@ def _write(clone: Path, name: str, seeds: range, epochs: int, threads: int) -> N
             "threads": threads,
             "download.archives": [{"url": FACES, "sha256": None}],
             "model.image_size": 32,
-            "finetune.score_every": 20,
-            "finetune.warmup_epochs": 0,
+            "finetune.score_every": 100,
+            "finetune.warmup_ratio": 0.0,
         },
-        "budgets": {8: {"finetune.epochs": epochs}},
+        "budgets": {8: {"finetune.steps": steps}},
         "variants": {
             "original": plain,
             "sharp": {**plain, "about": "the same, sharp labels", "set": {"finetune.label_smoothing": 0.0}},

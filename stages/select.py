@@ -5,6 +5,8 @@ from typing import Any
 
 from facerep.params import Params
 from facerep.resume.unfinished import discard_finished
+from facerep.select.excluded import read_excluded
+from facerep.select.pretraining import Besides
 from facerep.select.samples import draw_classes
 from facerep.select.sheets import draw_sheets
 from facerep.select.stage import select
@@ -17,7 +19,16 @@ def stage(params: Params) -> dict[str, Any]:
     """Choose, and show the classes and what the rules dropped."""
     discard_finished("crop")  # DVC has the faces by now
     index = FACES / "index.parquet"
-    metrics = select(params.select, params.seed, index, SELECTION, DROPPED, FACES / "classes.parquet")
+    metrics = select(
+        params.select,
+        params.seed,
+        index,
+        SELECTION,
+        DROPPED,
+        FACES / "classes.parquet",
+        excluded=read_excluded(Path(params.select.exclude)),
+        besides=Besides(params.pretrain.include_labelled, params.pretrain.score_knn_every > 0),
+    )
     draw_sheets(DROPPED, FACES, Path("metrics/select"))
     draw_classes(SELECTION, FACES, Path("metrics/select/classes.png"))
     return metrics

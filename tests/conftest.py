@@ -21,7 +21,7 @@ os.environ["FACEREP_SCRATCH"] = tempfile.mkdtemp(prefix="facerep-scratch-")
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`faces/` (8 × 8 pretraining and 4 × 8 labelled faces of 32 px) and `selection.parquet`."""
+    """`faces/` (8 × 8 pretraining and 4 × 8 labelled faces of 32 px), `selection.parquet` and `pretraining.parquet`."""
     from facerep.params import Select
     from facerep.select.stage import select
 
@@ -35,6 +35,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         test_fraction=0.25,
         near_duplicate_bits=6,
         shared_photograph_bits=6,
+        exclude="exclude.txt",
     )
     select(chosen, 0, data / "faces" / "index.parquet", data / "selection.parquet")
     return data

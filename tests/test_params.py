@@ -88,8 +88,12 @@ def test_it_is_short() -> None:
         ("select.test_fraction", 0.9, ["select", "val_fraction + test_fraction", "below 1"]),
         ("model.image_size", 48, ["model.image_size = 48", "multiple of 32"]),
         ("model.name", "", ["model.name = ''"]),
-        ("pretrain.warmup_epochs", 8, ["pretrain", "warmup_epochs (8)", "than epochs (6)"]),
-        ("pretrain.warmup_epochs", float("nan"), ["pretrain.warmup_epochs = nan"]),
+        ("pretrain.warmup_ratio", 1.0, ["pretrain.warmup_ratio = 1.0", "less than 1"]),
+        ("finetune.warmup_ratio", float("nan"), ["finetune.warmup_ratio = nan"]),
+        ("finetune.steps", 0, ["finetune.steps = 0", "greater than or equal to 1"]),
+        ("finetune.epochs", 20, ["unknown key finetune.epochs", "steps"]),
+        ("pretrain.keep", "first", ["pretrain.keep = 'first'", "last", "best"]),
+        ("finetune.head", "means", ["finetune.head = 'means'", "class_means"]),
         ("pretrain.learning_rate", 0, ["pretrain.learning_rate = 0"]),
         ("pretrain.learning_rate", "fast", ["pretrain.learning_rate = 'fast'", "number"]),
         ("pretrain.weight_decay", float("nan"), ["pretrain.weight_decay = nan"]),
@@ -114,6 +118,15 @@ def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, named: list[
     text = sentence(tmp_path, with_value(key, value))
     for part in named:
         assert part in text
+
+
+@pytest.mark.parametrize("head", ["class_means", "linear_probe"])
+def test_a_head_from_features_that_are_drawn_anew_is_refused(head: str, tmp_path: Path) -> None:
+    raw = with_value("finetune.head", head)
+    raw["finetune"]["reset_last_stage"] = True
+    text = sentence(tmp_path, raw)
+    assert f"finetune: head ({head}) is made from the features of the last stage" in text
+    assert "set head to random, or reset_last_stage to false" in text
 
 
 @pytest.mark.parametrize(

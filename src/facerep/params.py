@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from facerep.core.errors import FacerepError
-from facerep.pretexts import questions_of
+from facerep.pretexts import TEACHER, questions_of
 
 Checked = TypeVar("Checked", bound=BaseModel)
 NAME = r"^[a-z0-9][a-z0-9_]*$"  # of a study and of its variants: a part of an experiment's name
@@ -79,6 +79,7 @@ class Select(Strict):
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
     shared_photograph_bits: Annotated[int, Field(ge=0, le=64)]
+    exclude: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "Select":
@@ -88,21 +89,21 @@ class Select(Strict):
 
 
 class Model(Strict):
-    """Which ConvNeXt, and the side of its input."""
+    """Which ConvNeXt, the side of its input, and how its fresh blocks start."""
 
     name: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    layer_scale: Annotated[float, Field(gt=0, le=10)]
 
 
 class Training(Strict):
-    """What both training stages read."""
+    """What both training stages read; how long they last, each says for itself."""
 
-    epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     layer_decay: Share
     weight_decay: Annotated[float, Field(ge=0, le=10)]
-    warmup_epochs: Annotated[float, Field(ge=0)]
+    warmup_ratio: Fraction
     schedule: Literal["cosine", "linear", "constant"]
     clip_norm: Annotated[float, Field(gt=0)] | None
     drop_path: Fraction
@@ -114,18 +115,17 @@ class Training(Strict):
     degrees: Annotated[float, Field(ge=0, le=180)]
     random_grayscale: Probability
     random_erasing: Probability
-    score_every: Annotated[int, Field(ge=1)]
-
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> "Training":
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
-        return self
+    score_every: Annotated[int, Field(ge=1)]  # epochs of pretraining, steps of fine-tuning
+    keep: Literal["last", "best"]
 
 
 class Pretrain(Training):
-    """What `pretrain` reads."""
+    """What `pretrain` reads; `select` reads include_labelled and score_knn_every, too."""
 
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    epochs: Annotated[int, Field(ge=1)]
+    include_labelled: bool
+    score_knn_every: Annotated[int, Field(ge=0)]
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)]
     rotations: Literal["drawn", "all"]
@@ -134,15 +134,37 @@ class Pretrain(Training):
     reconstruction_loss: Literal["l2", "l1", "huber"]
     colors_weight: Annotated[float, Field(gt=0)]
     temperature: Annotated[float, Field(ge=0.01, le=10)]
+    teacher: Annotated[str, Field(min_length=1)] | None  # the pretext distillation must have one
+    teacher_loss: Literal["cosine", "mse"]
+
+    @model_validator(mode="after")
+    def _the_curve_lies_beside_that_of_val(self) -> "Pretrain":
+        if self.score_knn_every % self.score_every:
+            raise ValueError(
+                f"score_knn_every ({self.score_knn_every}) must be a multiple of score_every ({self.score_every}), or 0"
+            )
+        return self
 
 
 class Finetune(Training):
     """What `finetune` reads."""
 
+    steps: Annotated[int, Field(ge=1)]
     labels_per_identity: Annotated[int, Field(ge=1)] | None
-    trainable: Literal["all", "last_stage", "head"]
+    head: Literal["random", "class_means", "linear_probe"]
+    reset_last_stage: bool
+    trainable: Literal["all", "last_stage", "norms", "head"]
     label_smoothing: Fraction
     mixup: Annotated[float, Field(ge=0, le=100)]
+
+    @model_validator(mode="after")
+    def _the_head_fits_what_it_stands_on(self) -> "Finetune":
+        if self.reset_last_stage and self.head != "random":
+            raise ValueError(
+                f"head ({self.head}) is made from the features of the last stage, which reset_last_stage draws anew; "
+                "set head to random, or reset_last_stage to false"
+            )
+        return self
 
 
 class Probe(Strict):
@@ -186,6 +208,15 @@ class Params(Strict):
             raise ValueError(
                 f"crop.size ({self.crop.size}) must be at least model.image_size ({self.model.image_size}): "
                 "faces are only ever made smaller"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_teacher(self) -> "Params":
+        if TEACHER in questions_of(self.pretext) and self.pretrain.teacher is None:
+            raise ValueError(
+                f"pretrain.teacher = null: pretext = {self.pretext} learns from one; name a vision model of transformers, "
+                "on huggingface.co or in a folder"
             )
         return self
 

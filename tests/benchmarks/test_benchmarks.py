@@ -40,7 +40,7 @@ TINY = {
     "scale": "--photographs 60 120 --distinct 4 --index 2000",
     "detectors": "--photographs 2 --copies 1 --drawn 4",
     "remote": "--photographs 12",
-    "study": "--runs 2 --epochs 1",
+    "study": "--runs 2 --steps 2",
 }
 RATIOS = {
     "train_step": {
@@ -313,7 +313,7 @@ def test_precisions_are_compared_seed_for_seed(
 
     params = tmp_path / "params.yaml"
     params.write_text((ROOT / "params.yaml").read_text())
-    set_params(params, TINY | {"pretrain.epochs": 2, "finetune.epochs": 3})
+    set_params(params, TINY | {"pretrain.epochs": 2})
     main_of("precision")(["--threads", "1", "--seeds", "3", "--data", str(data_folder), "--params", str(params)])
     out = capsys.readouterr().out
     assert "seed 3, fp32" in out and "seed 3, bf16" in out
@@ -344,11 +344,11 @@ def test_operators_fall_into_their_groups() -> None:
 def test_our_step_is_the_loops_own(tmp_path: Path, fresh_accelerate: Callable[[], None]) -> None:
     """fit over one batch of the same pixels starts from the same loss and comes to the same weights."""
     import torch
-    from facerep.pretrain.pretexts import pretext_named
 
     from benchmarks.common import Case
     from benchmarks.steps import SEED, Ours, build_model, resident, settings_of_pretraining
     from facerep.faces.pixels import FacePixels
+    from facerep.pretrain.pretexts import pretext_named
     from facerep.pretrain.stage import PretextTask
     from facerep.training.runtime import Runtime
     from tests.support.faces import toy_faces, write_faces
@@ -363,7 +363,7 @@ def test_our_step_is_the_loops_own(tmp_path: Path, fresh_accelerate: Callable[[]
     rows = write_faces(tmp_path / "faces", toy_faces("train", 1, case.batch_size))
     pixels = FacePixels(tmp_path / "faces", rows, None, memory_mb=64)
     pixels.kept = resident(case).images.permute(0, 2, 3, 1).contiguous()
-    settings = settings_of_pretraining(epochs=1, batch_size=case.batch_size, warmup_epochs=0)
+    settings = settings_of_pretraining(epochs=1, batch_size=case.batch_size, warmup_ratio=0.0)
     model = build_model("rotated_grayscale", case, settings)
     task = PretextTask(pretext_named("rotated_grayscale", settings), settings)
     fitted = run(model, task, {"train": pixels, "val": pixels}, tmp_path, settings, Runtime("cpu", "auto", 1, SEED))

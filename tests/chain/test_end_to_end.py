@@ -12,7 +12,7 @@ import pytest
 from facerep.faces.roles import read_selection
 from facerep.faces.shards import ShardReader
 from tests.support.gcs import running_server
-from tests.support.repository import contents, metrics, sh, tiny_repository
+from tests.support.repository import contents, metrics, set_params, sh, tiny_repository
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,34 @@ def test_another_pretext_reruns_from_pretrain_and_going_back_restores(repository
     assert "Running stage" not in back
     assert contents(repository / "models", repository / "metrics") == before
     assert "rotated_grayscale" in sh("dvc", "exp", "show", "--no-pager", "--md", cwd=repository)
+
+
+def test_another_seed_of_the_labelled_task_pretrains_nothing(repository: Path) -> None:
+    before = contents(repository / "data", repository / "models", repository / "metrics")
+    set_params(repository / "params.yaml", {"seed": 1})
+    out = sh("dvc", "repro", "pretrain", cwd=repository)
+    assert "Running stage 'select'" in out
+    assert "Stage 'pretrain' didn't change, skipping" in out
+    after = contents(repository / "data", repository / "models", repository / "metrics")
+    assert after["data/selection.parquet"] != before["data/selection.parquet"]
+    assert after["data/pretraining.parquet"] == before["data/pretraining.parquet"]
+    sh("git", "checkout", "-q", ".", cwd=repository)
+    sh("dvc", "checkout", "-q", cwd=repository)
+
+
+def test_dvc_watches_the_list_of_excluded_photographs(repository: Path) -> None:
+    keys = read_selection(repository / "data" / "selection.parquet", "pretrain")["key"].to_pylist()
+    set_params(repository / "params.yaml", {"select.exclude": "lists/few.txt"})
+    (repository / "lists").mkdir()
+    for number in (1, 2):
+        (repository / "lists" / "few.txt").write_text("\n".join(keys[:number]))
+        assert "Running stage 'select'" in sh("dvc", "repro", "select", cwd=repository)
+        assert metrics(repository, "select")["dropped"]["excluded"] == number
+    assert "didn't change, skipping" in sh("dvc", "repro", "-s", "select", cwd=repository)
+    shutil.rmtree(repository / "lists")
+    sh("git", "checkout", "-q", ".", cwd=repository)
+    sh("dvc", "checkout", "-q", cwd=repository)
+    assert "Data and pipelines are up to date." in sh("dvc", "repro", "select", cwd=repository)
 
 
 def test_a_mistyped_parameter_stops_before_any_work(repository: Path) -> None:

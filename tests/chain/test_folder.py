@@ -296,11 +296,11 @@ def studied(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     del study["tune"]
     study["seeds"] = [0, 1]
     study["variants"] = {name: study["variants"][name] for name in ("original", "rotated_grayscale")}
-    study["budgets"] = {4: {"finetune.epochs": 40}, 16: {"finetune.epochs": 20}}
+    study["budgets"] = {4: {}, 16: {}}
     archives = [archive.model_dump(exclude_none=True) for archive in two_folders(photographs)]
     study["set"] |= {"download.archives": archives, "model.image_size": 32, "pretrain.flip": False}
-    study["set"] |= {"pretrain.epochs": 2, "pretrain.warmup_epochs": 1, "finetune.flip": False}
-    study["set"] |= {"finetune.score_every": 10}
+    study["set"] |= {"pretrain.epochs": 2, "pretrain.warmup_ratio": 0.5, "finetune.flip": False}
+    study["set"] |= {"finetune.steps": 200, "finetune.score_every": 100}
     (repo / "studies").mkdir()
     (repo / "studies" / "folder.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     out = sh("facerep", "study", "studies/folder.yaml", cwd=repo)

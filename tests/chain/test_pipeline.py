@@ -22,13 +22,16 @@ EXPECTED = {
         "outs": ["data/faces", "metrics/crop.json"],
     },
     "select": {
-        "params": ["seed", "select"],
-        "data": ["data/faces"],
-        "outs": ["data/dropped.parquet", "data/selection.parquet", "metrics/select.json", "metrics/select"],
+        "params": ["seed", "select", "pretrain.include_labelled", "pretrain.score_knn_every"],
+        "data": ["data/faces", "exclude.txt"],
+        "outs": [
+            *("data/dropped.parquet", "data/selection.parquet", "data/pretraining.parquet"),
+            *("metrics/select.json", "metrics/select"),
+        ],
     },
     "pretrain": {
-        "params": ["pretext", *TRAINING, "pretrain"],
-        "data": SELECTED,
+        "params": ["pretext", *TRAINING[1:], "pretrain"],  # not the seed: it has its own
+        "data": ["data/faces", "data/pretraining.parquet"],
         "outs": ["models/pretrained", "metrics/pretrain.json", "metrics/pretrain"],
     },
     "probe": {
@@ -98,6 +101,14 @@ def test_no_budget_of_labels_runs_the_probe_again(stages: dict) -> None:
         key for dep in stages["probe"].deps for key in getattr(dep, "params", [])
     ]
     assert [each for each in told if "finetune" in each] == []
+
+
+def test_nothing_of_the_labelled_task_pretrains_again(stages: dict) -> None:
+    """Neither its seed nor what fine-tuning is told; the labelled photographs only where they join."""
+    deps = list(stages["pretrain"].deps)
+    told = [dep.def_path for dep in deps] + [key for dep in deps for key in getattr(dep, "params", [])]
+    assert [each for each in told if each in ("seed", "measure") or "finetune" in each or "selection" in each] == []
+    assert "data/pretraining.parquet" in [out.def_path for out in stages["select"].outs]
 
 
 def test_the_top_level_sections() -> None:

@@ -13,9 +13,8 @@ from tests.support.repository import metrics, set_params, sh, tiny_repository
 LFW_SHA256 = "23d666085a513dca169d331b5259112bdd70a4cf62b2479569891198a7a7c281"
 QUICK = (
     "pretrain.epochs=2",
-    "pretrain.warmup_epochs=1",
-    "finetune.epochs=4",
-    "finetune.warmup_epochs=1",
+    "pretrain.warmup_ratio=0.5",
+    "finetune.steps=200",
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -49,7 +49,8 @@ SMALL = TINY | {
     "save_every_s": 0.2,
     "pretrain.epochs": EPOCHS["pretrain"],
     "pretrain.batch_size": 8,
-    "finetune.epochs": EPOCHS["finetune"],
+    "finetune.steps": EPOCHS["finetune"] * 4,
+    "finetune.score_every": 4,
     "finetune.batch_size": 8,
 }
 REPRO = ("dvc", "repro", "finetune")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 
 from facerep.evaluate.pictures import draw_confusions, draw_frozen
 from facerep.evaluate.pretext_pictures import draw_pretext
@@ -17,6 +16,7 @@ from facerep.faces.draws import Draws
 from facerep.faces.pixels import FacePixels
 from facerep.faces.transforms import normalize
 from facerep.figures import galleries
+from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from facerep.training.task import views
 from tests.support.faces import toy_faces, write_faces
 from tests.support.micro import judged, pretext_model, pretraining, probing
@@ -74,7 +74,7 @@ def photographs(split: Split, rows: list[int]) -> list[np.ndarray]:
 
 
 def draw(folder: Path, splits: dict[str, Split], **changes: Any) -> None:
-    draw_frozen(folder, score_frozen(probing(**changes), 0, splits), splits, 0)
+    draw_frozen(folder, score_frozen(probing(**changes), 0, {4: splits}), 0)
 
 
 def test_who_is_taken_for_whom_is_a_picture_and_a_table(tmp_path: Path) -> None:

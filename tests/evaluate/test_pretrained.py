@@ -11,18 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from facerep.pretrain.pretexts import pretext_named
 from sklearn.metrics import roc_auc_score
 from transformers import AutoModel
 
 from facerep.core.errors import FacerepError
 from facerep.evaluate.pretrained import probe
-from facerep.evaluate.probes import probe_answers
-from facerep.evaluate.scores import NEIGHBOURS
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels, read_selection
+from facerep.nets.convnext import load_backbone
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
+from facerep.pretrain.pretexts import pretext_named
+from facerep.training.probes import NEIGHBOURS, fit_probe
 from tests.support.micro import curves_of, pretext_model, pretraining, probing
 from tests.support.plain import plain_knn, plain_pairs
 
@@ -75,9 +75,9 @@ def test_the_penalty_is_chosen_by_the_measure_of_all_labelled_photographs(
 
     def noting(*arguments: Any) -> Any:
         chosen.append(arguments[-1])
-        return probe_answers(*arguments)
+        return fit_probe(*arguments)
 
-    monkeypatch.setattr("facerep.evaluate.scores.probe_answers", noting)
+    monkeypatch.setattr("facerep.evaluate.scores.fit_probe", noting)
     stage("simclr", "a", data=tmp_path / "data", measure=asked)
     assert set(chosen) == {measure}
 
@@ -101,12 +101,15 @@ def test_the_tables_agree_with_the_metrics_and_with_what_transformers_says(
         assert results[way]["by_labels"] == {"1": mean[f"{way}_1"], "2": mean[f"{way}_2"]}
 
     features, labels = {}, {}
+    stage = results["knn"]["stage"]
     backbone = AutoModel.from_pretrained(tmp_path / "simclr" / "pretrained").eval()
     with torch.no_grad():
         for role, rows in tables.items():
             batch = FacePixels(data_folder / "faces", rows, 32).__getitems__(range(len(rows)))
             mean_, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-            features[role] = backbone((batch.images / 255 - mean_) / std).pooler_output.numpy()
+            seen = backbone((batch.images / 255 - mean_) / std, output_hidden_states=True)
+            pooled = seen.pooler_output if stage == 4 else seen.hidden_states[stage].mean((2, 3))
+            features[role] = pooled.numpy()
             labels[role] = batch.labels.numpy()
     chosen = few_labels(tables["train"]["key"].to_pylist(), tables["train"]["identity"].to_pylist(), 2, 2)
     knn = plain_knn(features["train"][chosen], labels["train"][chosen], features["test"], labels["test"], NEIGHBOURS)
@@ -133,9 +136,31 @@ def test_the_same_model_gives_the_same_bytes(stage: Stage, tmp_path: Path) -> No
 
 def test_no_number_depends_on_what_only_finetuning_reads(stage: Stage, tmp_path: Path) -> None:
     """One pretrained model, probed once, serves every label budget of a study."""
-    finetune = load_params().finetune.model_copy(update={"labels_per_identity": 1, "epochs": 99})
+    finetune = load_params().finetune.model_copy(update={"labels_per_identity": 1, "steps": 99})
     assert stage("rotated", "a") == stage("rotated", "b", finetune=finetune)
     assert curves_of(tmp_path / "a") == curves_of(tmp_path / "b")
+
+
+def test_each_photograph_goes_through_the_network_once_for_three_stages(
+    stage: Stage, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, widths = [], []
+
+    def counted(folder: Path) -> Any:
+        backbone = load_backbone(folder)
+        backbone.embeddings.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        return backbone
+
+    def noting(train_x: Any, *rest: Any) -> Any:
+        widths.append(train_x.shape[1])
+        return fit_probe(train_x, *rest)
+
+    monkeypatch.setattr("facerep.evaluate.pretrained.load_backbone", counted)
+    monkeypatch.setattr("facerep.evaluate.scores.fit_probe", noting)
+    results = stage("original", "a")
+    assert seen == [16, 8, 8]
+    assert widths[:3] == [8, 16, 16], "of stages 2, 3 and 4 of the micro network"
+    assert {results[way]["stage"] for way in ("probe", "knn")} <= {2, 3, 4}
 
 
 def test_a_network_that_knows_other_names_is_judged_all_the_same(stage: Stage, tmp_path: Path) -> None:

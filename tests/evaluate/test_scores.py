@@ -8,21 +8,19 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from facerep.evaluate.probes import knn_answers, probe_answers
 from facerep.evaluate.scores import (
-    BATCH,
-    NEIGHBOURS,
     RESAMPLES,
     Frozen,
     Split,
     answers_of,
-    batches,
     score_finetuned,
     score_frozen,
     score_verification,
 )
 from facerep.evaluate.verification import verification, verification_bootstrap
 from facerep.faces.roles import few_labels, read_selection
+from facerep.training.inference import BATCH, batches
+from facerep.training.probes import NEIGHBOURS, fit_probe, knn_answers
 from tests.support.micro import judged, probing
 from tests.support.plain import plain_knn
 
@@ -41,7 +39,7 @@ def logits(splits: dict[str, Split]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def found(splits: dict[str, Split]) -> Frozen:
-    return score_frozen(probing(labels=[1, 2, 4, 5, 60]), 7, splits)
+    return score_frozen(probing(labels=[1, 2, 4, 5, 60]), 7, {4: splits})
 
 
 def test_a_row_a_test_photograph_and_a_column_a_way_of_answering(found: Frozen, splits: dict[str, Split]) -> None:
@@ -106,10 +104,8 @@ def test_the_columns_are_what_plain_loops_answer(found: Frozen, splits: dict[str
     for n in (1, 2):
         rows = few_labels(train.keys, train.names, n, 7)
         assert len(rows) == 4 * n
-        probe = probe_answers(
-            train.features[rows], train.labels[rows], val.features, val.labels, test.features, test.labels, 7
-        )
-        assert found.right[f"probe_{n}"].tolist() == probe.tolist()
+        probe = fit_probe(train.features[rows], train.labels[rows], val.features, val.labels, "accuracy")
+        assert found.right[f"probe_{n}"].tolist() == (probe.answers(test.features) == test.labels).tolist()
         knn = plain_knn(train.features[rows], train.labels[rows], test.features, test.labels, NEIGHBOURS)
         assert found.right[f"knn_{n}"].tolist() == knn
 
@@ -121,18 +117,19 @@ def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
     learned: dict[str, list[np.ndarray]] = {"probe": [], "knn": []}
     train = splits["train"]
 
-    def probe(train_x: np.ndarray, train_y: np.ndarray, val_x: np.ndarray, *rest: Any) -> np.ndarray:
+    def probe(train_x: np.ndarray, train_y: np.ndarray, val_x: np.ndarray, *rest: Any) -> Any:
         learned["probe"].append(train_x)
         assert val_x is splits["val"].features
-        return probe_answers(train_x, train_y, val_x, *rest)
+        return fit_probe(train_x, train_y, val_x, *rest)
 
-    def knn(train_x: np.ndarray, *rest: Any) -> np.ndarray:
-        learned["knn"].append(train_x)
-        return knn_answers(train_x, *rest)
+    def knn(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray, *rest: Any) -> np.ndarray:
+        if x is splits["test"].features:
+            learned["knn"].append(train_x)
+        return knn_answers(train_x, train_y, x, *rest)
 
-    monkeypatch.setattr("facerep.evaluate.scores.probe_answers", probe)
+    monkeypatch.setattr("facerep.evaluate.scores.fit_probe", probe)
     monkeypatch.setattr("facerep.evaluate.scores.knn_answers", knn)
-    score_frozen(probing(labels=[1, 3]), 5, splits)
+    score_frozen(probing(labels=[1, 3]), 5, {4: splits})
     rows = read_selection(data_folder / "selection.parquet", "train")
     keys, names = rows["key"].to_pylist(), rows["identity"].to_pylist()
     for place, labels in enumerate((1, 3), 1):  # the first is of all labels
@@ -141,6 +138,56 @@ def test_a_budget_is_of_the_photographs_that_finetuning_learns_from(
         for way in ("probe", "knn"):
             assert np.array_equal(learned[way][place], expected)
     assert np.array_equal(learned["probe"][0], train.features)
+
+
+def blurred(splits: dict[str, Split], val: float, test: float, seed: int) -> dict[str, Split]:
+    """The same photographs with features of another stage: so good on val, and so good on test."""
+    draw = np.random.default_rng(seed)
+    out = {}
+    for role, noise in (("train", 0.3), ("val", val), ("test", test)):
+        labels = splits[role].labels
+        features = np.eye(4)[labels] + noise * draw.normal(size=(len(labels), 4))
+        out[role] = splits[role]._replace(features=features.astype(np.float32))
+    return out
+
+
+def test_val_chooses_the_stage_for_each_and_of_equals_the_later_one(splits: dict[str, Split]) -> None:
+    """Test, on which another stage is right about all, does not."""
+    good, bad = blurred(splits, 0.05, 5.0, 1), blurred(splits, 5.0, 0.05, 2)
+    for stages, expected in (
+        ({2: good, 3: bad, 4: bad}, 2),
+        ({2: bad, 3: good, 4: bad}, 3),
+        ({2: good, 3: good, 4: bad}, 3),
+        ({2: good, 3: bad, 4: good}, 4),
+    ):
+        found = score_frozen(probing(labels=[1, 2]), 7, stages)
+        assert (found.results["probe"]["stage"], found.results["knn"]["stage"]) == (expected, expected)
+        alone = score_frozen(probing(labels=[1, 2]), 7, {expected: good})
+        assert found.results == alone.results
+        assert {way: right.tolist() for way, right in found.right.items()} == {
+            way: right.tolist() for way, right in alone.right.items()
+        }
+        assert found.splits is good
+        assert found.results["probe"]["accuracy"] < 1
+
+
+def test_probe_and_neighbours_may_want_different_stages(splits: dict[str, Split]) -> None:
+    """Many loud features that say nothing are a matter of the penalty for the one, and all that the other sees."""
+    clear = blurred(splits, 0.2, 0.5, 3)
+    draw = np.random.default_rng(4)
+    loud = {}
+    for role, split in splits.items():
+        noise = 50 * draw.normal(size=(len(split.labels), 3))
+        loud[role] = split._replace(features=np.hstack([np.eye(4)[split.labels], noise]).astype(np.float32))
+    found = score_frozen(probing(labels=[1]), 7, {2: clear, 3: loud})
+    assert (found.results["probe"]["stage"], found.results["knn"]["stage"]) == (3, 2)
+    assert found.results["probe"]["accuracy"] == 1
+    pairs = verification(clear["test"].features, clear["test"].labels, max_impostors=1000, seed=7)[0]
+    assert found.results["verification"] == pairs, "of the neighbours' stage"
+    one = few_labels(clear["train"].keys, clear["train"].names, 1, 7)
+    train, test = clear["train"], clear["test"]
+    knn = plain_knn(train.features[one], train.labels[one], test.features, test.labels, NEIGHBOURS)
+    assert found.right["knn_1"].tolist() == knn
 
 
 def test_the_resamples_are_of_the_features_that_are_verified(

@@ -107,6 +107,15 @@ def test_curves_name_every_measure_split_and_best_epoch(tmp_path: Path) -> None:
     assert {"kept: epoch 3, 1.6", "kept: epoch 3, 0.7"} <= set(texts(tmp_path / "b.svg"))
 
 
+def test_a_measure_that_was_not_taken_in_the_kept_epoch_has_a_line_and_no_mark(tmp_path: Path) -> None:
+    history = [row | ({"val/knn": 0.25} if row["epoch"] != 2 else {}) for row in HISTORY]
+    draw_curves(history, tmp_path / "a.svg", "pretrain", best_epoch=2)
+    said = texts(tmp_path / "a.svg")
+    assert "nearest neighbours' accuracy" in said
+    assert said.count("val") == 3
+    assert sum(text.startswith("kept: epoch 2") for text in said) == 2, "loss and accuracy"
+
+
 @pytest.mark.parametrize("scored", [[3], [1, 3], [2]])
 def test_curves_draw_the_epochs_that_were_scored_and_a_dot_for_a_single_one(
     scored: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

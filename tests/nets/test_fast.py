@@ -1,20 +1,35 @@
 """The fast ConvNeXt against transformers' own, weight by weight; stochastic depth by sample."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from facerep.pretrain.pretexts import pretext_named
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from transformers import AutoModelForImageClassification, ConvNextConfig, ConvNextForImageClassification, ConvNextModel
+from transformers import (
+    AutoModelForImageClassification,
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    ConvNextModel,
+    ConvNextV2Config,
+    ConvNextV2ForImageClassification,
+)
 from transformers.models.convnext.modeling_convnext import ConvNextLayer
+from transformers.models.convnextv2.modeling_convnextv2 import ConvNextV2Layer
 
 from facerep.faces.draws import Draws
-from facerep.nets.fast import DROP_PATH, FastLayer, SampleDropPath, compile_blocks, draw_drop_path, make_fast
-from facerep.pretrain.model import PretextModel
+from facerep.nets.fast import (
+    DROP_PATH,
+    FastLayer,
+    SampleDropPath,
+    compile_blocks,
+    draw_drop_path,
+    make_fast,
+    response,
+)
 
 DEPTHS, WIDTHS = [2, 1, 2, 1], [8, 12, 16, 24]
 
@@ -34,6 +49,29 @@ def network(drop_path: float = 0.0, layer_scale: float = 1.0, num_labels: int = 
             elif "dwconv" in name or "pwconv" in name:
                 parameter *= 10
     return model
+
+
+def network_v2(drop_path: float = 0.0) -> ConvNextV2ForImageClassification:
+    """The same for V2, whose fresh GRN does nothing."""
+    torch.manual_seed(3)
+    config = ConvNextV2Config(depths=DEPTHS, hidden_sizes=WIDTHS, num_labels=5, drop_path_rate=drop_path, image_size=32)
+    model = ConvNextV2ForImageClassification(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter += 0.1 * torch.randn_like(parameter)
+            elif ".grn." in name:
+                parameter += torch.randn_like(parameter)
+            elif "dwconv" in name or "pwconv" in name:
+                parameter *= 10
+    return model
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, ConvNextLayer | ConvNextV2Layer | FastLayer)]
+
+
+KINDS = {"v1": network, "v2": network_v2}
 
 
 def fast(model: nn.Module) -> nn.Module:
@@ -81,6 +119,25 @@ def test_outputs_and_gradients_are_those_of_transformers(training: bool, layer_s
     assert all(tensor.norm() > 1e-3 for tensor in expected.values()), "nothing is compared with nothing"
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_and_gradients_of_v2_are_those_of_transformers(training: bool, images: Tensor) -> None:
+    theirs = network_v2().train(training)
+    expected = gradients(theirs, images)
+    layout = images.contiguous(memory_format=torch.channels_last)
+    got = gradients(fast(theirs).to(memory_format=torch.channels_last), layout)
+    assert got.keys() == expected.keys()
+    assert {name: round(off(got[name], expected[name]), 5) for name in expected} == dict.fromkeys(expected, 0.0)
+    assert all(tensor.norm() > 1e-3 for tensor in expected.values()), "nothing is compared with nothing"
+
+
+def test_the_response_of_a_channel_is_its_norm_in_shares_of_the_mean(images: Tensor) -> None:
+    """By hand: one sample of 1×2 places, channels (3, 4) and (0, 5): norms 5 and 5; then (6, 8) and (0, 0)."""
+    x = torch.tensor([[[[3.0, 0.0], [4.0, 5.0]]], [[[6.0, 0.0], [8.0, 0.0]]]])
+    expected = torch.tensor([[1.0, 1.0], [2.0, 0.0]]).view(2, 1, 1, 2)
+    torch.testing.assert_close(response(x), expected, rtol=1e-6, atol=1e-6)
+    assert response(x.bfloat16()).dtype == torch.float32
+
+
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
@@ -92,9 +149,12 @@ def no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 @CUDA
-def test_a_gpu_answers_and_learns_as_a_processor_does(images: Tensor, no_tf32: None) -> None:
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_gpu_answers_and_learns_as_a_processor_does(
+    kind: Callable[[], nn.Module], images: Tensor, no_tf32: None
+) -> None:
     """In fp32 without TF32; in bf16 as near to that as transformers' own is there, within half as much again."""
-    theirs = network()
+    theirs = kind()
     exact = gradients(copy.deepcopy(theirs), images)
     got = gradients(fast(theirs), images, device="cuda")
     rounded = gradients(copy.deepcopy(theirs), images, autocast=True, device="cuda")
@@ -107,15 +167,18 @@ def test_a_gpu_answers_and_learns_as_a_processor_does(images: Tensor, no_tf32: N
 @pytest.mark.parametrize(
     "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=[pytest.mark.gpu, CUDA])]
 )
-def test_compiled_blocks_answer_and_learn_as_the_others(device: str, images: Tensor, no_tf32: None) -> None:
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_compiled_blocks_answer_and_learn_as_the_others(
+    kind: Callable[[], nn.Module], device: str, images: Tensor, no_tf32: None
+) -> None:
     """For one size of batch and, compiled once more, for any; blocks of one shape share what is compiled."""
-    compiled = fast(network())
+    compiled = fast(kind())
     compile_blocks(compiled)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     graphs = []
     for size in (6, 6, 5, 4, 3):
-        expected = gradients(network(), images[:size])
+        expected = gradients(kind(), images[:size])
         compiled.zero_grad()
         got = gradients(compiled, images[:size], device=device)
         assert max(off(got[name], expected[name]) for name in expected) < 0.01
@@ -124,9 +187,10 @@ def test_compiled_blocks_answer_and_learn_as_the_others(device: str, images: Ten
     assert graphs[1] < graphs[2] == graphs[3] == graphs[4], "and once more for every other size together"
 
 
-def test_in_bf16_it_is_as_near_to_fp32_as_transformers_is(images: Tensor) -> None:
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_in_bf16_it_is_as_near_to_fp32_as_transformers_is(kind: Callable[[], nn.Module], images: Tensor) -> None:
     """Within half as much again, summed over all weights."""
-    theirs = network()
+    theirs = kind()
     exact = gradients(copy.deepcopy(theirs), images)
     rounded = gradients(copy.deepcopy(theirs), images, autocast=True)
     ours = gradients(fast(theirs), images, autocast=True)
@@ -138,20 +202,23 @@ def test_in_bf16_it_is_as_near_to_fp32_as_transformers_is(images: Tensor) -> Non
 
 
 def test_the_residual_stream_stays_fp32_in_bf16(images: Tensor) -> None:
-    """As transformers' does, whose fp32 layer scale promotes it; in bf16 what a fresh block adds is rounded away."""
+    """As transformers' does, whose fp32 layer scale promotes it; in bf16 what a fresh block adds is rounded away.
+
+    V2 has no layer scale, and transformers' own stream is bf16 there.
+    """
     theirs = network()
-    for model in (theirs, fast(theirs)):
+    for model in (theirs, fast(theirs), fast(network_v2())):
         given_back: list[torch.dtype] = []
-        for layer in model.modules():
-            if isinstance(layer, ConvNextLayer):
-                layer.register_forward_hook(lambda _, __, out, seen=given_back: seen.append(out.dtype))
+        for layer in blocks_of(model):
+            layer.register_forward_hook(lambda _, __, out, seen=given_back: seen.append(out.dtype))
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
             model(images)
         assert given_back == [torch.float32] * sum(DEPTHS)
 
 
-def test_modules_weights_and_names_stay(images: Tensor) -> None:
-    theirs = network(drop_path=0.3)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_modules_weights_and_names_stay(kind: Callable[..., nn.Module], images: Tensor) -> None:
+    theirs = kind(drop_path=0.3)
     ours = fast(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
@@ -161,20 +228,22 @@ def test_modules_weights_and_names_stay(images: Tensor) -> None:
 
 def test_all_blocks_of_every_kind_of_model_are_fast() -> None:
     backbone = ConvNextModel(ConvNextConfig(depths=DEPTHS, hidden_sizes=WIDTHS))
-    for model in (network(), backbone, PretextModel(backbone, pretext_named("rotated").head(WIDTHS[-1]))):
+    for model in (network(), network_v2(), backbone, nn.ModuleDict({"backbone": backbone})):
         make_fast(model)
-        blocks = [m for m in model.modules() if isinstance(m, ConvNextLayer)]
+        blocks = blocks_of(model)
         assert len(blocks) == sum(DEPTHS)
         assert all(type(block) is FastLayer for block in blocks)
 
 
-def test_a_saved_folder_is_transformers_own(images: Tensor, tmp_path: Path) -> None:
-    ours = fast(network(drop_path=0.3)).to(memory_format=torch.channels_last).eval()
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_saved_folder_is_transformers_own(kind: Callable[..., nn.Module], images: Tensor, tmp_path: Path) -> None:
+    theirs = kind(drop_path=0.3)
+    ours = fast(theirs).to(memory_format=torch.channels_last).eval()
     ours.save_pretrained(tmp_path)
     loaded = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
-    assert type(loaded) is ConvNextForImageClassification
+    assert type(loaded) is type(theirs)
     assert not any(isinstance(m, FastLayer | SampleDropPath) for m in loaded.modules())
-    assert loaded.config.architectures == ["ConvNextForImageClassification"]
+    assert loaded.config.architectures == [type(theirs).__name__]
     with torch.no_grad():
         assert torch.allclose(loaded(images).logits, ours(images).logits, rtol=1e-4, atol=1e-5)
 
@@ -200,10 +269,13 @@ def kept_of(model: nn.Module, samples: list[int], draws: Draws) -> Tensor:
     return torch.stack([path.kept for path in paths(model) if path.kept is not None], 1)
 
 
-def test_the_rates_grow_from_nothing_to_the_asked_one_as_transformers_has_them() -> None:
-    theirs = network(drop_path=0.4)
-    rates = [getattr(m.drop_path, "drop_prob", 0.0) for m in theirs.modules() if isinstance(m, ConvNextLayer)]
-    ours = [getattr(m.drop_path, "rate", 0.0) for m in fast(theirs).modules() if isinstance(m, ConvNextLayer)]
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_rates_grow_from_nothing_to_the_asked_one_as_transformers_has_them(
+    kind: Callable[..., nn.Module],
+) -> None:
+    theirs = kind(drop_path=0.4)
+    rates = [getattr(m.drop_path, "drop_prob", 0.0) for m in blocks_of(theirs)]
+    ours = [getattr(m.drop_path, "rate", 0.0) for m in blocks_of(fast(theirs))]
     assert ours == rates
     assert ours == pytest.approx([0.0, 0.08, 0.16, 0.24, 0.32, 0.4])
     streams = [path.stream for path in paths(fast(theirs))]

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from facerep.pretrain.heads import Answer, PretextHead, Projection
-from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from torch import nn
 
+from facerep.pretrain.heads import Answer, PretextHead, Projection
 from facerep.pretrain.pretext import Truth
+from facerep.pretrain.pretexts import PRETEXTS, pretext_named
 from tests.support.micro import pretext_model, pretraining
 
 SHAPES = {

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from facerep.pretrain.heads import Answer, PixelDecoder, PretextHead
-from facerep.pretrain.pretexts import PRETEXTS, nearest_view, other_view, pretext_named
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +15,9 @@ from facerep.core.errors import FacerepError
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import read_selection
 from facerep.nets.groups import parameter_groups
+from facerep.pretrain.heads import Answer, PixelDecoder, PretextHead
 from facerep.pretrain.pretext import Pretext, Truth, Variant
+from facerep.pretrain.pretexts import PRETEXTS, nearest_view, other_view, pretext_named
 from facerep.pretrain.stage import PretextTask
 from tests.support.micro import pretext_model, pretraining, run
 from tests.support.plain import plain_lab

@@ -176,7 +176,7 @@ def test_simclr_holds_whole_identities_out_and_gives_the_same_bytes_twice(
     first = staged("simclr", "a", temperature=0.2)
     assert first["variant"] == {"temperature": 0.2}
     assert [first[split]["photographs"] for split in ("train", "val", "test")] == [48, 8, 8]
-    assert first["best_epoch"] == 1 + [row["val/loss"] for row in history(tmp_path / "a")].index(first["val"]["loss"])
+    assert first["kept_epoch"] == 1 + [row["val/loss"] for row in history(tmp_path / "a")].index(first["val"]["loss"])
     assert staged("simclr", "b", temperature=0.2) == first
     files = ("pretrained/model.safetensors", "pretrained/pretext_head.safetensors", "curves/curves.json")
     for name in files:

@@ -125,7 +125,7 @@ def test_dvc_is_watched_past_the_shell_between_and_no_other_program_is(name: str
 
 # Real processes, each in the middle of its training
 
-LONG = {"epochs": 8, "batch_size": 6, "mixup": 0.4, "ema_decay": 0.5}
+LONG = {"steps": 24, "batch_size": 6, "mixup": 0.4, "ema_decay": 0.5}
 REASONS = {"SIGTERM": "SIGTERM", "SIGINT": "Ctrl-C", "kill": "the end of the process that started it"}
 
 
@@ -222,5 +222,5 @@ def test_a_run_that_is_stopped_says_one_sentence_and_goes_on_to_the_same_bits(
     fresh_state()
     again = do(job | {"pause": 0.0})
     assert again["trained"] == undisturbed["trained"][3 * epoch + step :]
-    for what in ("history", "best_epoch", "digest"):
+    for what in ("history", "kept_epoch", "digest"):
         assert again[what] == undisturbed[what], what

@@ -20,7 +20,13 @@ pytestmark = pytest.mark.usefixtures("own_scratch")
 
 def ours(**changes: Any) -> Select:
     values: dict[str, Any] = {"roles": "by_folder", "per_identity": 100, "min_labelled": 4}
-    values |= {"val_fraction": 0.2, "test_fraction": 0.25, "near_duplicate_bits": 8, "shared_photograph_bits": 8}
+    values |= {
+        "val_fraction": 0.2,
+        "test_fraction": 0.25,
+        "near_duplicate_bits": 8,
+        "shared_photograph_bits": 8,
+        "exclude": "exclude.txt",
+    }
     return Select(**(values | changes))
 
 

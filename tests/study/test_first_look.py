@@ -38,16 +38,16 @@ def draw(folder: Path, each: int, unlabelled: int) -> None:
 def write_study(repo: Path, labelled: Path, unlabelled: Path) -> None:
     """studies/folder.yaml with these two paths, and less training."""
     study = yaml.safe_load((ROOT / "studies" / "folder.yaml").read_text())
-    study["seeds"], study["budgets"] = [0, 1], {4: {"finetune.epochs": 4}, 8: {"finetune.epochs": 4}}
+    study["seeds"], study["budgets"] = [0, 1], {4: {}, 8: {}}
     study["tune"]["grid"] = {"finetune.learning_rate": [0.002, 0.004]}
     archives = [{"url": str(labelled)}, {"url": str(unlabelled), "name": "unlabelled.tar"}]
     study["set"] |= {
         "download.archives": archives,
         "crop.size": 32,
         "model.image_size": 32,
-        "finetune.warmup_epochs": 1,
+        "finetune.steps": 16,
     }
-    study["set"] |= {"finetune.score_every": 2, "select.min_labelled": 20, "evaluate.bootstrap": 100}
+    study["set"] |= {"finetune.score_every": 8, "select.min_labelled": 20, "evaluate.bootstrap": 100}
     (repo / "studies").mkdir(exist_ok=True)
     (repo / "studies" / "folder.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
 

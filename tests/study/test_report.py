@@ -70,7 +70,7 @@ def test_a_study_from_its_first_run_to_its_results(made: Made, tmp_path: Path) -
     assert sentence in first["index.html"].decode()
     about = json.loads(first["about.json"])
     assert about["commits"] == ["c" * 40]
-    assert about["params"]["finetune"]["epochs"] == 20
+    assert about["params"]["finetune"]["steps"] == 200
     assert about["data"]["select"]["labelled_identities"] == 1
     lines = first["commands.sh"].decode().splitlines()
     runs = [line for line in lines if line.startswith("dvc exp run --queue --name small-")]
@@ -78,7 +78,7 @@ def test_a_study_from_its_first_run_to_its_results(made: Made, tmp_path: Path) -
     assert lines[1] == f"# With the code of: git checkout {'c' * 40}"
     assert (about["time"]["runs"], about["time"]["of_tuning"]) == (21, 3)
     assert about["study"]["variants"]["rotated"]["tuned"] == {"finetune.learning_rate": 0.002}
-    assert about["study"]["budgets_set"]["2"] == {"finetune.epochs": 8}
+    assert about["study"]["budgets_set"]["2"] == {"finetune.steps": 8}
     assert about["study"]["preset"] == "demo"
     assert about["params_of"] == "original, 2 labels, seed 0"
     assert about["codes"] == 1

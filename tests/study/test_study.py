@@ -65,7 +65,7 @@ def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
         assert run["accuracy"] == evaluated["test"]["accuracy"]
         assert run["probe"] == probed["probe"]["by_labels"][str(run["labels"])]
 
-    # a pretrained model serves all budgets, and the photographs of a seed are the same for all variants
+    # a pretrained model serves all budgets and seeds, and the photographs of a seed are the same for all variants
     locks = {r["experiment"]: yaml.safe_load(of_experiment(repository, r["experiment"], "dvc.lock")) for r in runs}
     models, splits = {}, {}
     for run in runs:
@@ -74,7 +74,16 @@ def test_a_study_is_killed_goes_on_and_answers(repository: Path) -> None:
         models.setdefault((run["variant"], run["seed"]), set()).add(outs["models/pretrained"])
         splits.setdefault(run["seed"], set()).add(outs["data/selection.parquet"])
     assert all(len(found) == 1 for found in (*models.values(), *splits.values()))
-    assert len({next(iter(found)) for found in models.values()}) == 4
+    assert models["rotated", 0] == models["rotated", 1], "one seed of pretraining serves both"
+    assert models["original", 0] != models["original", 1], (
+        "where nothing is pretrained, each seed has a start of its own"
+    )
+    assert {(run["variant"], run["seed"], run["pretraining_seed"]) for run in runs} == {
+        ("original", 0, 0),
+        ("original", 1, 1),
+        ("rotated", 0, 0),
+        ("rotated", 1, 0),
+    }
     assert len({next(iter(found)) for found in splits.values()}) == 2
 
     first = {p.name: p.read_bytes() for p in results.iterdir() if p.is_file()}

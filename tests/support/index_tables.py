@@ -29,6 +29,7 @@ def rules(**changes: Any) -> Select:
         "test_fraction": 0.3,
         "near_duplicate_bits": 6,
         "shared_photograph_bits": 6,
+        "exclude": "exclude.txt",
     }
     return Select(**(given_rules | changes))
 
@@ -69,21 +70,24 @@ class Selected(NamedTuple):
     rows: list[Row]
     counts: dict[str, Any]
     data: bytes
+    pretraining: bytes  # of the other file
 
     def keys(self, *roles: str) -> set[str]:
         return {row["key"] for row in self.rows if not roles or row["role"] in roles}
 
 
-def run(index: list[Row], settings: Select, seed: int = 0) -> Selected:
+def run(index: list[Row], settings: Select, seed: int = 0, **more: Any) -> Selected:
+    """`more` goes to `select`."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "index.parquet", Path(folder) / "selection.parquet"
         pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), source)
         try:
-            counts = select(settings, seed, source, out)
+            counts = select(settings, seed, source, out, **more)
         except FacerepError:
             assert not out.exists()
             raise
-        return Selected(pq.read_table(out).to_pylist(), counts, out.read_bytes())
+        pretraining = (Path(folder) / "pretraining.parquet").read_bytes()
+        return Selected(pq.read_table(out).to_pylist(), counts, out.read_bytes(), pretraining)
 
 
 def bits_apart(a: Row, b: Row) -> int:
@@ -97,7 +101,11 @@ def bits_apart_turned(a: Row, b: Row) -> int:
 
 def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
     """Which role each key gets, written from the words of the docstring, with lists and loops alone."""
-    shuffled = sorted(index, key=lambda row: hashlib.blake2b(f"{seed}/{row['key']}".encode(), digest_size=16).digest())
+
+    def hashed(rows: list[Row], number: int) -> list[Row]:
+        return sorted(rows, key=lambda row: hashlib.blake2b(f"{number}/{row['key']}".encode(), digest_size=16).digest())
+
+    shuffled = hashed(index, 0)
 
     def alike(rows: list[Row], bits: int) -> list[list[Row]]:
         """Photographs that look the same, and what looks the same as those."""
@@ -132,7 +140,7 @@ def slow_roles(index: list[Row], chosen: Select, seed: int) -> dict[str, str]:
     for who in sorted({row["identity"] for row in left}):
         own = [row for row in left if row["identity"] == who]
         if who in people_of_the_task:
-            own = [row for row in own if row in counted][: chosen.per_identity]
+            own = hashed([row for row in own if row in counted], seed)[: chosen.per_identity]
             tests = max(1, round(chosen.test_fraction * len(own)))
             vals = max(1, round(chosen.val_fraction * len(own)))
             roles |= {row["key"]: "test" for row in own[:tests]}

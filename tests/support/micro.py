@@ -15,7 +15,6 @@ import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from facerep.pretrain.pretexts import pretext_named
 from torch import nn
 from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextModel
 
@@ -28,6 +27,7 @@ from facerep.faces.roles import read_selection
 from facerep.finetune.stage import IdentityTask
 from facerep.params import Evaluate, Finetune, Pretrain, Probe
 from facerep.pretrain.model import PretextModel
+from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
@@ -38,12 +38,11 @@ from facerep.training.runtime import Runtime
 Splits = dict[str, FacePixels]
 RUNTIME = Runtime("cpu", "fp32", 1, 0)
 COMMON: dict[str, Any] = {
-    "epochs": 3,
     "batch_size": 8,
     "learning_rate": 0.003,
     "layer_decay": 1.0,
     "weight_decay": 0.05,
-    "warmup_epochs": 1,
+    "warmup_ratio": 1 / 3,
     "schedule": "cosine",
     "clip_norm": 1.0,
     "drop_path": 0.0,
@@ -52,9 +51,14 @@ COMMON: dict[str, Any] = {
     "flip": True,
     "color_jitter": 0.0,
     "score_every": 1,
+    "keep": "best",
 }
 
 PRETEXT: dict[str, Any] = {
+    "epochs": 3,
+    "seed": 0,
+    "include_labelled": False,
+    "score_knn_every": 0,
     "val_fraction": 0.1,
     "test_fraction": 0.1,
     "rotations": "drawn",
@@ -66,10 +70,20 @@ PRETEXT: dict[str, Any] = {
 }
 
 
+# of 16 photographs, two steps an epoch: three epochs, each of which is scored
+LABELLED: dict[str, Any] = {
+    "steps": 6,
+    "labels_per_identity": None,
+    "head": "random",
+    "reset_last_stage": False,
+    "trainable": "all",
+    "label_smoothing": 0.1,
+    "mixup": 0.0,
+}
+
+
 def finetuning(**changes: Any) -> Finetune:
-    return Finetune(
-        **(COMMON | {"labels_per_identity": None, "trainable": "all", "label_smoothing": 0.1, "mixup": 0.0} | changes)
-    )
+    return Finetune(**(COMMON | LABELLED | changes))
 
 
 def pretraining(**changes: Any) -> Pretrain:
@@ -106,10 +120,16 @@ def bits(model: nn.Module) -> dict[str, bytes]:
 
 
 def run(
-    model: nn.Module, task: Any, splits: Splits, place: Path, settings: Any = None, runtime: Runtime = RUNTIME
+    model: nn.Module,
+    task: Any,
+    splits: Splits,
+    place: Path,
+    settings: Any = None,
+    runtime: Runtime = RUNTIME,
+    **more: Any,
 ) -> Fit:
     checkpoints = Checkpoints("finetune-0", Folder(place / "scratch"))
-    return fit(model, task, splits, settings or finetuning(), runtime, checkpoints, place / "curves")
+    return fit(model, task, splits, settings or finetuning(), runtime, checkpoints, place / "curves", **more)
 
 
 def fresh_state() -> None:
@@ -137,7 +157,7 @@ def splits_of(data: Path, **sizes: int) -> Splits:
 
 
 def judged(data: Path, noise: float = 0.8, width: int = 6, seed: int = 0) -> dict[str, Split]:
-    """The labelled faces, 32 px, with features that are blurred identities: what `probe` judges by."""
+    """The labelled faces, 32 px, with features that are blurred identities: what `probe` judges by, of one stage."""
     draw, out = np.random.default_rng(seed), {}
     centres = draw.normal(size=(4, width))
     for role in ("train", "val", "test"):
@@ -155,7 +175,7 @@ def task_of(settings: Finetune, splits: Splits) -> IdentityTask:
 
 def kept(result: Fit) -> tuple[Any, int]:
     """What must be the same each time; how fast it was is not."""
-    return result.history, result.best_epoch
+    return result.history, result.kept_epoch
 
 
 # A training run in a process of its own: python -m tests.support.micro [--forked] JOBS.json. Each job of the list is done in
@@ -229,7 +249,7 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {"rank": rank}
     try:
         result = fit(model, watched, splits, settings, runtime, checkpoints, Path(job["place"]) / "curves")
-        told |= {"history": result.history, "best_epoch": result.best_epoch, "digest": digest_of(model)}
+        told |= {"history": result.history, "kept_epoch": result.kept_epoch, "digest": digest_of(model)}
         told |= {"speed": result.speed}
     except (FacerepError, RuntimeError) as error:
         told["error"] = f"{type(error).__name__}: {error}"

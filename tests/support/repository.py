@@ -25,7 +25,8 @@ TINY = {
     "pretrain.batch_size": 16,
     "pretrain.val_fraction": 0.13,
     "pretrain.test_fraction": 0.13,
-    "finetune.epochs": 3,
+    "finetune.steps": 6,
+    "finetune.score_every": 2,
     "finetune.batch_size": 16,
     "probe.labels": [1, 2],
     "evaluate.bootstrap": 100,
@@ -37,7 +38,7 @@ STUDY: dict[str, Any] = {
     "baseline": "original",
     "seeds": [0, 1],
     "set": {"threads": 1},
-    "budgets": {1: {"finetune.epochs": 4, "finetune.score_every": 2}, 2: {}},
+    "budgets": {1: {"finetune.steps": 4}, 2: {}},
     "variants": {
         "original": {"about": "no pretraining", "pretext": "original"},
         "rotated": {"about": "turns", "pretext": "rotated"},
@@ -108,7 +109,7 @@ def tiny_repository(repo: Path, changes: dict[str, object] | None = None) -> Pat
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
     )
     folders = ("src/", "stages/", "presets/", ".dvc/", "examples/")
-    wanted = (*folders, ".gitignore", ".dvcignore", "dvc.yaml", "params.yaml")
+    wanted = (*folders, ".gitignore", ".dvcignore", "dvc.yaml", "params.yaml", "exclude.txt")
     for name in listed.stdout.splitlines():
         if name.startswith(wanted) and (ROOT / name).is_file():
             (repo / name).parent.mkdir(parents=True, exist_ok=True)

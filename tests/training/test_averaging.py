@@ -29,30 +29,32 @@ def train(model: nn.Module, average: WeightAverage, steps: range, reference: Ave
         model(inputs(step)).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        average.update()
+        average.update(step)
         if reference is not None:
             reference.update_parameters(model)
 
 
 def test_the_average_is_a_slow_loops() -> None:
     model = network()
-    average = WeightAverage(model, 0.8)
+    average = WeightAverage(model, 0.8)  # from step 35 on; before, (1 + step) / (10 + step)
     slow = {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
-    for step in range(6):
+    decays = [0.1, 2 / 11, 3 / 12, 4 / 13, 34 / 43, 35 / 44, 0.8, 0.8]
+    for step, decay in zip([0, 1, 2, 3, 33, 34, 35, 500], decays, strict=True):
         train(model, average, range(step, step + 1))
         for name, p in model.named_parameters():
-            slow[name] = 0.8 * slow[name] + 0.2 * p.detach().double().numpy()
+            slow[name] = decay * slow[name] + (1 - decay) * p.detach().double().numpy()
     with average.applied():
         for name, p in model.named_parameters():
             assert np.allclose(p.detach().numpy(), slow[name], rtol=0, atol=1e-6), name
 
 
 def test_the_average_is_torchs_to_the_bit() -> None:
+    """Far enough from the start of a run."""
     model = network()
     reference = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     reference.update_parameters(model)  # its first update copies
     average = WeightAverage(model, 0.9)
-    train(model, average, range(5), reference)
+    train(model, average, range(100, 105), reference)
     with average.applied():
         for ours, theirs in zip(model.parameters(), reference.module.parameters(), strict=True):
             assert torch.equal(ours, theirs)

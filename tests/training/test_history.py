@@ -54,6 +54,14 @@ def test_curves_that_are_written_again_are_the_same(tmp_path: Path) -> None:
     assert curves_of(folders[0]) == curves_of(folders[1])
 
 
+def test_what_is_measured_less_often_leaves_gaps(tmp_path: Path) -> None:
+    history = [row | {"val/knn": 0.125} if row["epoch"] == 2 else row for row in HISTORY]
+    write_curves(history, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "val.csv").open(newline="")))
+    assert [row["knn"] for row in rows] == ["", "0.125", ""]
+    assert [float(row["loss"]) for row in rows] == [1.75, 1.625, 1.5]
+
+
 def test_an_empty_history_leaves_no_table(tmp_path: Path) -> None:
     write_curves(HISTORY, tmp_path)
     write_curves([], tmp_path)
@@ -102,10 +110,11 @@ def splits(data_folder: Path) -> dict[str, FacePixels]:
 
 
 def test_the_report_is_of_the_epoch_that_was_kept(splits: dict[str, FacePixels], tmp_path: Path) -> None:
-    metrics = report(Fit(HISTORY, 2, {"images_per_s": 100.0}), splits, tmp_path)
+    metrics = report(Fit(HISTORY, 2, 20, {"images_per_s": 100.0}), splits, tmp_path)
     assert metrics == {
         "epochs": 3,
-        "best_epoch": 2,
+        "kept_epoch": 2,
+        "kept_step": 20,
         "train": {"photographs": 10, "loss": 1.25, "accuracy": 0.25},
         "val": {"photographs": 6, "loss": 1.625, "accuracy": 0.75},
     }
@@ -125,8 +134,8 @@ def test_an_epoch_that_was_not_scored_leaves_a_gap_in_vals_table_alone(tmp_path:
 def test_the_report_of_a_run_that_was_scored_now_and_then(
     best: int, splits: dict[str, FacePixels], tmp_path: Path
 ) -> None:
-    metrics = report(Fit(SPARSE, best, {}), splits, tmp_path)
-    assert (metrics["epochs"], metrics["best_epoch"]) == (3, best)
+    metrics = report(Fit(SPARSE, best, 9, {}), splits, tmp_path)
+    assert (metrics["epochs"], metrics["kept_epoch"], metrics["kept_step"]) == (3, best, 9)
     kept = SPARSE[best - 1]
     assert metrics["val"] == {"photographs": 6, "loss": kept["val/loss"], "accuracy": kept["val/accuracy"]}
     assert metrics["train"] == {"photographs": 10, "loss": kept["train/loss"], "accuracy": kept["train/accuracy"]}
@@ -137,9 +146,24 @@ def test_the_report_of_a_run_that_was_scored_now_and_then(
 
 def test_splits_whose_names_begin_alike_are_not_mixed_up(splits: dict[str, FacePixels], tmp_path: Path) -> None:
     history = [row | {"val2/loss": 9.0} for row in HISTORY]
-    metrics = report(Fit(history, 1, {}), {"val": splits["val"], "val2": splits["train"]}, tmp_path)
+    metrics = report(Fit(history, 1, 10, {}), {"val": splits["val"], "val2": splits["train"]}, tmp_path)
     assert metrics["val"] == {"photographs": 6, "loss": 1.75, "accuracy": 0.5}
     assert metrics["val2"] == {"photographs": 10, "loss": 9.0}
+
+
+def test_the_start_may_be_what_was_kept(splits: dict[str, FacePixels], tmp_path: Path) -> None:
+    """Nothing had been trained on then; and it is a point of val's curve, not of train's."""
+    start = {"epoch": 0.0, "val/loss": 2.0, "val/accuracy": 0.875, "learning_rate": 0.0}
+    metrics = report(Fit([start, *HISTORY], 0, 0, {}), splits, tmp_path)
+    assert metrics == {
+        "epochs": 3,
+        "kept_epoch": 0,
+        "kept_step": 0,
+        "train": {"photographs": 10},
+        "val": {"photographs": 6, "loss": 2.0, "accuracy": 0.875},
+    }
+    assert [row["epoch"] for row in table(tmp_path / "val.csv")] == [0, 1, 2, 3]
+    assert [row["epoch"] for row in table(tmp_path / "train.csv")] == [1, 2, 3]
 
 
 def test_nothing_trained_is_an_empty_history_and_no_table(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from facerep.pretrain.pretexts import pretext_named
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
@@ -24,9 +24,12 @@ from facerep.faces.transforms import normalize
 from facerep.finetune.stage import IdentityTask
 from facerep.nets.convnext import freeze
 from facerep.nets.fast import SampleDropPath
+from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask, hold_out_photographs, name_identities
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
+from facerep.training.history import write_curves
+from facerep.training.loop import fit
 from facerep.training.task import views
 from tests.support.faces import Face, write_faces
 from tests.support.micro import (
@@ -99,7 +102,7 @@ def test_the_same_run_gives_the_same_bits(
     for place in ("a", "b"):
         model = classifier()
         torch.manual_seed(len(results))
-        settings = finetuning(epochs=2, **extras)
+        settings = finetuning(steps=4, **extras)
         got = run(model, task_of(settings, splits), splits, tmp_path / place, settings, runtime)
         results.append((kept(got), bits(model), curves_of(tmp_path / place / "curves")))
     assert "val.csv" in results[0][2]
@@ -117,7 +120,7 @@ def test_all_that_there_is_to_a_step_has_an_effect(splits: Splits, tmp_path: Pat
     """Else the tests of what must not change could not fail."""
     trained: dict[str, dict[str, bytes]] = {}
     for name in ("", "drop_path", *EXTRAS):
-        settings = finetuning(epochs=2, **({name: EXTRAS[name]} if name in EXTRAS else {}))
+        settings = finetuning(steps=4, **({name: EXTRAS[name]} if name in EXTRAS else {}))
         model = classifier(drop_path=0.5 if name == "drop_path" else 0.0)
         run(model, task_of(settings, splits), splits, tmp_path / f"place-{name}", settings)
         trained[name] = bits(model)
@@ -152,8 +155,8 @@ def test_what_a_sample_meets_depends_on_seed_epoch_and_sample_alone(splits: Spli
     met: dict[str, dict[tuple[int, int], bytes]] = {}
     for name, changes, seed in [
         ("a", {"batch_size": 8}, 0),
-        ("b", {"batch_size": 6}, 0),
-        ("c", {"batch_size": 16}, 0),
+        ("b", {"batch_size": 6, "steps": 9}, 0),
+        ("c", {"batch_size": 16, "steps": 3}, 0),
         ("d", {"batch_size": 8}, 1),
     ]:
         settings = finetuning(mixup=0.4, color_jitter=0.4, **changes)
@@ -216,7 +219,7 @@ def test_what_a_view_meets_depends_on_seed_epoch_sample_and_view_alone(unlabelle
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_epoch_of_simclr_gives_the_same_bits_twice(precision: str, unlabelled: Splits, tmp_path: Path) -> None:
-    settings = pretraining(epochs=1, warmup_epochs=0, color_jitter=0.4, ema_decay=0.5)
+    settings = pretraining(epochs=1, warmup_ratio=0.0, color_jitter=0.4, ema_decay=0.5)
     results: list[tuple[Any, ...]] = []
     for place in ("a", "b"):
         model = pretext_model("simclr", settings=settings, drop_path=0.3)
@@ -231,7 +234,7 @@ def test_an_epoch_of_simclr_gives_the_same_bits_twice(precision: str, unlabelled
 
 def test_each_epoch_meets_every_row_once_in_an_order_of_its_own(splits: Splits, tmp_path: Path) -> None:
     """Seen from inside the loop, so that nothing between the sampler and the task can change it."""
-    settings = finetuning(batch_size=6)
+    settings = finetuning(batch_size=6, steps=9)
     task = Watched(task_of(settings, splits))
     run(classifier(), task, splits, tmp_path, settings)
     seen = [sample for samples in task.trained() for sample in samples]
@@ -253,7 +256,7 @@ def few(data_folder: Path) -> Splits:
     return splits_of(data_folder, train=13, val=8, test=3)
 
 
-STOPPED = finetuning(epochs=2, batch_size=5, **EXTRAS)
+STOPPED = finetuning(steps=6, batch_size=5, **EXTRAS)
 ORDER_OF_BATCHES = ([True] * 3 + [False] * 3) * 2  # whether it is trained on
 
 
@@ -329,8 +332,14 @@ def test_a_run_that_dies_again_and_again_ends_all_the_same(
 
 
 @pytest.mark.parametrize("at", [4, 5, 6, 8, 9])
-def test_without_a_state_in_the_epoch_it_goes_on_from_the_one_before(at: int, splits: Splits, tmp_path: Path) -> None:
-    """Two steps, then val and test in a batch each; stopped at the start or in the middle of an epoch or its scoring."""
+def test_without_a_state_in_the_epoch_it_goes_on_from_the_one_before(
+    at: int, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps, then val and test in a batch each; stopped at the start or in the middle of an epoch or its scoring.
+
+    As if a checkpoint cost nothing, so that each epoch's end has one.
+    """
+    monkeypatch.setattr("facerep.resume.stopping.TIMES_WHAT_A_SAVE_TAKES", 0)
     undisturbed, task = classifier(), Watched(task_of(finetuning(), splits))
     expected = run(undisturbed, task, splits, tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
@@ -361,6 +370,85 @@ def test_stopped_before_the_first_epoch_ended_it_starts_anew(splits: Splits, tmp
     assert saved(tmp_path) is None
 
 
+# Many short epochs
+
+
+class Counted(Checkpoints):
+    """Notes after how many epochs there was a checkpoint; each takes a while."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__("finetune-0", Folder(place / "scratch"))
+        self.epochs: list[int] = []
+
+    def save(self, state: dict[str, Any], epoch: int, step: int) -> None:
+        time.sleep(0.05)
+        self.epochs.append(epoch)
+        super().save(state, epoch, step)
+
+
+@pytest.mark.parametrize(("times", "saved_after"), [(5000, [1, 6]), (0, [1, 2, 3, 4, 5, 6])])
+def test_an_epoch_ends_with_a_checkpoint_where_that_costs_little(
+    times: int, saved_after: list[int], splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first does, of which nobody knows what it takes, and the last; the others when so many times as much went by."""
+    monkeypatch.setattr("facerep.resume.stopping.TIMES_WHAT_A_SAVE_TAKES", times)
+    settings = finetuning(steps=12, score_every=1000)
+    checkpoints = Counted(tmp_path)
+    fit(classifier(), task_of(settings, splits), splits, settings, RUNTIME, checkpoints, tmp_path / "curves")
+    assert checkpoints.epochs == saved_after
+
+
+def test_curves_are_written_where_they_were_scored_and_at_the_end(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And, of a training that takes long, every few seconds."""
+    written: dict[float, list[int]] = {}
+    for wait in (1000.0, 0.0):
+        seen = written[wait] = list[int]()
+
+        def noting(history: Any, folder: Path, seen: list[int] = seen) -> None:
+            seen.append(len(history))
+            write_curves(history, folder)
+
+        monkeypatch.setattr("facerep.training.loop.write_curves", noting)
+        monkeypatch.setattr("facerep.training.loop.CURVES_EVERY_S", wait)
+        settings = finetuning(steps=14, score_every=6)
+        run(classifier(), task_of(settings, splits), splits, tmp_path / str(wait), settings)
+    assert written == {1000.0: [0, 3, 6, 7], 0.0: [0, 1, 2, 3, 4, 5, 6, 7]}
+    assert curves_of(tmp_path / "1000.0" / "curves") == curves_of(tmp_path / "0.0" / "curves")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_exactly_the_steps_of_the_budget_are_taken(steps: int, few: Splits, tmp_path: Path) -> None:
+    """Of epochs of three steps the last is cut short; what was done of it counts."""
+    settings = finetuning(steps=steps, batch_size=5)
+    task = Watched(task_of(settings, few))
+    got = run(classifier(), task, few, tmp_path, settings)
+    assert len(task.trained()) == steps
+    whole = Watched(task_of(finetuning(steps=9, batch_size=5), few))
+    run(classifier(), whole, few, tmp_path / "whole", finetuning(steps=9, batch_size=5))
+    assert task.trained() == whole.trained()[:steps], "the order is that of a longer run"
+    assert [row["epoch"] for row in got.history] == list(range(1, 2 + (steps - 1) // 3))
+    assert {"train/loss", "val/loss", "test/loss"} <= set(got.history[-1])
+    assert got.kept_step == min(3 * got.kept_epoch, steps)
+    assert got.history[-1]["learning_rate"] == 0, "cosine ends with the budget"
+
+
+@pytest.mark.parametrize("at", [1, 7, 9, 10])
+def test_a_run_whose_last_epoch_is_cut_short_goes_on_too(at: int, few: Splits, tmp_path: Path) -> None:
+    """Of three and two steps; stopped in either, or while the last one is scored."""
+    settings = finetuning(steps=5, batch_size=5, mixup=0.4, ema_decay=0.5)
+    whole = classifier()
+    expected = run(whole, task_of(settings, few), few, tmp_path / "a", settings)
+    of = 3 if at < 6 else 2
+    with pytest.raises(FacerepError, match=rf"in epoch {1 + (at > 5)}, after \d of {of} steps"):
+        run(classifier(), Watched(task_of(settings, few), 0, at, terminate), few, tmp_path / "b", settings)
+    again = classifier(seed=9)
+    got = run(again, task_of(settings, few), few, tmp_path / "b", settings)
+    assert kept(got) == kept(expected)
+    assert bits(again) == bits(whole)
+
+
 # What is learned, by hand and by plain passes
 
 
@@ -384,15 +472,92 @@ def test_val_alone_chooses_the_epoch_and_its_weights_are_kept(
             value = 0.5 if self.for_training else next(said)
             return {"said": torch.full((len(truth),), value)}
 
-    settings = finetuning(epochs=4)
+    settings = finetuning(steps=8)
     task = Scripted(settings, splits["train"], "said")
     task.largest = largest
     got = run(model, task, splits, tmp_path, settings)
     assert [row["val/said"] for row in got.history] == pytest.approx(val)
     assert [row["test/said"] for row in got.history] == pytest.approx([1 - v for v in val])
-    assert got.best_epoch == 2
+    assert got.kept_epoch == 2
     assert bits(model) == noted[2]
     assert len({tuple(weights.items()) for weights in noted}) == 4
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+def test_the_last_weights_are_kept_where_asked_averaged_where_they_are(
+    ema_decay: float, splits: Splits, tmp_path: Path
+) -> None:
+    """Val is best before; what is kept is what was scored last."""
+    noted: list[dict[str, bytes]] = []
+    model = classifier()
+    settings = finetuning(steps=8, keep="last", ema_decay=ema_decay)
+
+    class Worse(IdentityTask):
+        def prepare(self, batch: Batch, draws: Draws, train: bool) -> Any:
+            self.for_training = train
+            return super().prepare(batch, draws, train)
+
+        def scores(self, output: Any, truth: Tensor) -> dict[str, Tensor]:
+            if not self.for_training:
+                noted.append(bits(model))
+            return {"said": torch.full((len(truth),), -float(len(noted)))}
+
+    got = run(model, Worse(settings, splits["train"], "said"), splits, tmp_path, settings)
+    values = [row["val/said"] for row in got.history]
+    assert values == sorted(values, reverse=True) and len(set(values)) == 4
+    assert (got.kept_epoch, got.kept_step) == (4, 8)
+    assert bits(model) == noted[-1] != noted[-3]
+    state = saved(tmp_path)
+    assert state is not None
+    own = {name: value.contiguous().numpy().tobytes() for name, value in state["model"].items()}
+    assert (own == bits(model)) is (ema_decay == 0.0)
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("falls", [True, False])
+def test_the_start_is_scored_where_asked_and_is_a_candidate_of_vals(
+    keep: str, falls: bool, splits: Splits, tmp_path: Path
+) -> None:
+    """As epoch 0. Scored is what the network was given as; and all that follows is as without it."""
+    settings = finetuning(keep=keep, ema_decay=0.5)
+    model, start = classifier(drop_path=0.0), bits(classifier(drop_path=0.0))
+
+    class Scripted(IdentityTask):
+        def scores(self, output: Any, truth: Any) -> Any:
+            now = float((bits(model) == start) is falls)  # first at the start, or first after it
+            return super().scores(output, truth) | {"said": torch.full((len(truth),), now)}
+
+    task = Scripted(settings, splits["train"], "said")
+    got = run(model, task, splits, tmp_path / "a", settings, score_start=True)
+    assert [row["epoch"] for row in got.history] == [0, 1, 2, 3]
+    assert {key for key in got.history[0] if key.startswith("train/")} == set()
+    with torch.no_grad():
+        batch = splits["val"].__getitems__(range(8))
+        fresh = classifier(drop_path=0.0).eval()
+        logits = fresh(normalize(batch.images / 255)).logits
+    expected = float(cross_entropy(logits, batch.labels, label_smoothing=0.1))
+    assert got.history[0]["val/loss"] == pytest.approx(expected, rel=1e-4)
+    assert got.kept_epoch == (3 if keep == "last" else 0 if falls else 1)
+    assert (bits(model) == start) is (got.kept_epoch == 0)
+    without = run(classifier(drop_path=0.0), task_of(settings, splits), splits, tmp_path / "b", settings)
+    for row, plain_row in zip(got.history[1:], without.history, strict=True):
+        assert {key: value for key, value in row.items() if "said" not in key} == plain_row
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 5])
+def test_a_run_whose_start_is_scored_goes_on_too(at: int, splits: Splits, tmp_path: Path) -> None:
+    """Stopped while the start is scored (val, then test), and after it."""
+    settings = finetuning(mixup=0.4)
+    whole = classifier()
+    expected = run(whole, task_of(settings, splits), splits, tmp_path / "a", settings, score_start=True)
+    with pytest.raises(FacerepError, match="stopped by SIGTERM in epoch 1"):
+        stopped = Watched(task_of(settings, splits), 0, at, terminate)
+        run(classifier(), stopped, splits, tmp_path / "b", settings, score_start=True)
+    again = classifier()
+    got = run(again, task_of(settings, splits), splits, tmp_path / "b", settings, score_start=True)
+    assert kept(got) == kept(expected)
+    assert bits(again) == bits(whole)
+    assert curves_of(tmp_path / "b" / "curves") == curves_of(tmp_path / "a" / "curves")
 
 
 MEASURES = ("loss", "accuracy", "balanced_accuracy")
@@ -403,7 +568,7 @@ SCORED = [(1, 1, [1]), (4, 1, [1, 2, 3, 4]), (5, 2, [2, 4, 5]), (6, 3, [3, 6]), 
 def test_every_nth_epoch_and_the_last_are_scored_and_one_of_them_is_kept(
     epochs: int, every: int, scored: list[int], splits: Splits, tmp_path: Path
 ) -> None:
-    settings = finetuning(epochs=epochs, warmup_epochs=0, score_every=every)
+    settings = finetuning(steps=2 * epochs, warmup_ratio=0.0, score_every=2 * every)
     task = Watched(task_of(settings, splits))
     got = run(classifier(), task, splits, tmp_path, settings)
     measures = {"epoch", "learning_rate", *(f"train/{measure}" for measure in MEASURES)}
@@ -414,7 +579,7 @@ def test_every_nth_epoch_and_the_last_are_scored_and_one_of_them_is_kept(
     # two steps an epoch, then val and test in a batch each
     expected = [[True] * 2 + [False] * 2 * (epoch in scored) for epoch in range(1, epochs + 1)]
     assert [train for train, _ in task.batches] == [train for epoch in expected for train in epoch]
-    assert got.best_epoch == max(scored, key=lambda epoch: (got.history[epoch - 1]["val/accuracy"], -epoch))
+    assert got.kept_epoch == max(scored, key=lambda epoch: (got.history[epoch - 1]["val/accuracy"], -epoch))
     with (tmp_path / "curves" / "val.csv").open(newline="") as file:
         rows = [(int(row["epoch"]), float(row["loss"])) for row in csv.DictReader(file)]
     assert rows == [(epoch, got.history[epoch - 1]["val/loss"]) for epoch in scored]
@@ -424,7 +589,7 @@ def test_how_often_it_is_scored_changes_nothing_of_the_training(splits: Splits, 
     """Neither a weight nor a moment of the optimizer; and what is scored has the same scores."""
     histories, states = [], []
     for every in (1, 2, 9):
-        settings = finetuning(epochs=5, score_every=every, **EXTRAS)
+        settings = finetuning(steps=10, score_every=2 * every, **EXTRAS)
         place = tmp_path / str(every)
         histories.append(run(classifier(), task_of(settings, splits), splits, place, settings).history)
         state = saved(place)
@@ -449,7 +614,7 @@ def plain(state: Any) -> Any:
 @pytest.mark.parametrize("at", [1, 3, 5, 9])
 def test_a_run_that_is_scored_now_and_then_goes_on_too(at: int, splits: Splits, tmp_path: Path) -> None:
     """Also from before anything was scored. Of five epochs of two steps the second, the fourth and the last are."""
-    settings = finetuning(epochs=5, score_every=2, mixup=0.4)
+    settings = finetuning(steps=10, score_every=4, mixup=0.4)
     whole = classifier()
     expected = run(whole, task_of(settings, splits), splits, tmp_path / "a", settings)
     with pytest.raises(FacerepError, match="stopped by SIGTERM"):
@@ -488,7 +653,7 @@ def test_the_speed_is_that_of_all_parts_of_a_run_together(splits: Splits, tmp_pa
 
 
 def test_history_holds_what_a_plain_pass_over_the_split_gives(splits: Splits, tmp_path: Path) -> None:
-    settings = finetuning(epochs=1, warmup_epochs=0)
+    settings = finetuning(steps=2, warmup_ratio=0.0)
     model = classifier(drop_path=0.0)
     row = run(model, task_of(settings, splits), splits, tmp_path, settings).history[0]
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -509,7 +674,7 @@ def test_history_holds_what_a_plain_pass_over_the_split_gives(splits: Splits, tm
 def test_the_first_steps_are_adamws_by_hand(splits: Splits, tmp_path: Path) -> None:
     """Two steps of Loshchilov & Hutter's AdamW with clipping and the schedule, written out, on the same batches."""
     settings = finetuning(
-        epochs=1, batch_size=8, warmup_epochs=0, schedule="linear", min_crop_area=1.0, flip=False, clip_norm=0.5
+        steps=2, batch_size=8, warmup_ratio=0.0, schedule="linear", min_crop_area=1.0, flip=False, clip_norm=0.5
     )
     model = classifier(drop_path=0.0)
     run(model, task_of(settings, splits), splits, tmp_path, settings)
@@ -557,7 +722,7 @@ def test_the_learning_rate_rises_to_its_peak_and_follows_the_schedule(
 
 
 def test_identities_are_learned(splits: Splits, tmp_path: Path) -> None:
-    settings = finetuning(epochs=15, learning_rate=0.02, flip=False)
+    settings = finetuning(steps=30, learning_rate=0.02, flip=False)
     history = run(classifier(drop_path=0.0), task_of(settings, splits), splits, tmp_path, settings).history
     assert history[-1]["train/loss"] < 0.7 * history[0]["train/loss"]
     assert max(row["test/accuracy"] for row in history) >= 0.75  # one in four is chance
@@ -610,7 +775,7 @@ def test_a_step_of_simclr_goes_down_the_gradient_of_the_mean_loss_over_the_batch
     unlabelled: Splits, tmp_path: Path
 ) -> None:
     """All photographs in one batch, the loss written out in one line from Chen et al. 2020, equation 1."""
-    settings = pretraining(epochs=1, warmup_epochs=0, batch_size=48, clip_norm=None, temperature=0.5)
+    settings = pretraining(epochs=1, warmup_ratio=0.0, batch_size=48, clip_norm=None, temperature=0.5)
     model = pretext_model("simclr", settings=settings)
     got: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -667,7 +832,7 @@ def test_an_empty_split_is_a_sentence(data_folder: Path, splits: Splits, tmp_pat
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_gpu_learns_in_bf16(compiled: bool, splits: Splits, tmp_path: Path) -> None:
     """Compiled or not; and tells its speed and the memory that it took."""
-    settings = finetuning(epochs=15, learning_rate=0.02, flip=False, ema_decay=0.1)
+    settings = finetuning(steps=30, learning_rate=0.02, flip=False, ema_decay=0.1)
     runtime = RUNTIME._replace(device="cuda", precision="bf16", compile=compiled)
     model = classifier(drop_path=0.1)
     got = run(model, task_of(settings, splits), splits, tmp_path, settings, runtime)
@@ -701,12 +866,12 @@ def waits(pretext: str | None, splits: Splits, place: Path, batch_size: int) -> 
         torch.cuda.set_sync_debug_mode("warn")
         try:
             runtime = RUNTIME._replace(device="cuda", precision="bf16")
-            more: dict[str, Any] = {"epochs": 2, "batch_size": batch_size, "ema_decay": 0.5, "color_jitter": 0.4}
+            more: dict[str, Any] = {"batch_size": batch_size, "ema_decay": 0.5, "color_jitter": 0.4}
             if pretext is None:
-                labelled = finetuning(**more, mixup=0.4)
+                labelled = finetuning(**more, mixup=0.4, steps=2 * 16 // batch_size, score_every=16 // batch_size)
                 run(classifier(), task_of(labelled, splits), splits, place, labelled, runtime)
             else:
-                settings = pretraining(**more, color_space="lab", loss_weighting="uncertainty")
+                settings = pretraining(**more, epochs=2, color_space="lab", loss_weighting="uncertainty")
                 model = pretext_model(pretext, settings=settings, drop_path=0.1)
                 run(model, PretextTask(pretext_named(pretext, settings), settings), splits, place, settings, runtime)
         finally:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from facerep.pretrain.pretexts import pretext_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch
 from facerep.faces.transforms import GREY, color_jitter, crop_and_flip, normalize
+from facerep.pretrain.pretexts import pretext_named
 from facerep.pretrain.stage import PretextTask
 from facerep.training.task import photographs, views
 from tests.support.micro import pretraining

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from facerep.core.files import atomic_folder, write_json_line
-from facerep.evaluate.frozen import outputs
 from facerep.evaluate.pictures import draw_confusions
 from facerep.evaluate.scores import answers_of, score_finetuned
 from facerep.faces.measure import largest_class
@@ -17,6 +16,7 @@ from facerep.figures.charts import draw_curves
 from facerep.nets.convnext import load_classifier
 from facerep.params import Params
 from facerep.resume.unfinished import discard_finished
+from facerep.training.inference import outputs
 from facerep.training.runtime import Runtime, accelerator_for
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
@@ -42,7 +42,7 @@ def evaluate(params: Params, data: Path, finetuned: Path, metrics: Path) -> dict
     rows = read_selection(data / "selection.parquet", "test")
     pixels = FacePixels(data / "faces", rows, classifier.config.image_size)
     labels = pixels.labels.numpy()
-    logits = outputs(classifier, pixels, device, "finetuned", "logits")
+    (logits,) = outputs(lambda x: (classifier(x).logits,), pixels, device, "finetuned")
     predicted = logits.argmax(1)
     right = {"finetuned": predicted == labels}
     answers = {"photographs": answers_of(rows["key"].to_pylist(), rows["identity"].to_pylist(), right)}

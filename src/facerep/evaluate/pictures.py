@@ -14,9 +14,9 @@ from facerep.faces.pixels import FacePixels
 from facerep.figures import charts, galleries
 
 
-def draw_frozen(folder: Path, found: Frozen, splits: dict[str, Split], seed: int) -> None:
+def draw_frozen(folder: Path, found: Frozen, seed: int) -> None:
     """ROC, the probe by labels, and the photographs that lie next to each other."""
-    test, results, roc = splits["test"], found.results, found.roc
+    test, results, roc = found.splits["test"], found.results, found.roc
     charts.draw_roc(
         roc.fpr, roc.tpr, results["verification"]["auc"], results["verification"]["eer"], folder / "roc.svg"
     )
@@ -26,7 +26,7 @@ def draw_frozen(folder: Path, found: Frozen, splits: dict[str, Split], seed: int
         chance = 1 / len(set(test.names))
         charts.draw_label_curve(by_labels, results["probe"]["accuracy"], chance, folder / "probe_by_labels.svg")
     _table(folder / "probe_by_labels.csv", {"labels": list(by_labels), "accuracy": list(by_labels.values())})
-    _draw_neighbours(folder, splits["train"], test)
+    _draw_neighbours(folder, found.splits["train"], test)
     _draw_hardest(folder / "hardest_pairs.png", test, seed)
 
 

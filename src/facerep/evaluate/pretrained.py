@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from facerep.core.files import atomic_folder, write_json_line
-from facerep.evaluate.frozen import frozen_splits
+from facerep.evaluate.frozen import frozen_stages
 from facerep.evaluate.pictures import draw_frozen
 from facerep.evaluate.pretext_pictures import draw_pretext
 from facerep.evaluate.scores import answers_of, score_frozen, score_verification
@@ -20,8 +20,8 @@ def probe(params: Params, data: Path, pretrained: Path, metrics: Path) -> dict[s
     """Score the pretrained backbone, draw `metrics`/probe/, return metrics/probe.json.
 
     Linear probe, nearest neighbours and verification, on photographs of identities that pretraining never saw; the
-    probes learn from role train and choose on val. Of `probe.labels` those are left out that some identity has too few
-    training photographs for. No number of labels that fine-tuning uses matters here.
+    probes learn from role train, and choose on val which stage's features to take. Of `probe.labels` those are left out
+    that some identity has too few training photographs for. No number of labels that fine-tuning uses matters here.
 
     `metrics`/answers/probe.json holds lists alone, which `dvc metrics` leaves out: which test photograph each way of
     answering gets right, and AUC and EER over resamples of them. A study compares variants by these.
@@ -37,17 +37,19 @@ def probe(params: Params, data: Path, pretrained: Path, metrics: Path) -> dict[s
     settings, seed = params.probe, params.seed
     device = accelerator_for(Runtime.of(params)).device
     backbone = load_backbone(pretrained).to(device).eval()
-    splits = frozen_splits(backbone, data, params.model.image_size, device)
-    test = splits["test"]
-    measure = measure_of(params.measure, [name for split in splits.values() for name in split.names])
-    found = score_frozen(settings, seed, splits, measure)
+    stages = frozen_stages(backbone, data, params.model.image_size, device)
+    measure = measure_of(
+        params.measure, [name for split in next(iter(stages.values())).values() for name in split.names]
+    )
+    found = score_frozen(settings, seed, stages, measure)
+    test = found.splits["test"]
     answers = {
         "photographs": answers_of(test.keys, test.names, found.right),
         "verification": score_verification(test, settings.verification_pairs, seed),
     }
     write_json_line(metrics / "answers" / "probe.json", answers)
     with atomic_folder(metrics / "probe") as folder:
-        draw_frozen(folder, found, splits, seed)
+        draw_frozen(folder, found, seed)
         trained = load_pretext_model(pretrained)
         if trained is not None:
             draw_pretext(folder, *trained, test.pixels, seed, device)

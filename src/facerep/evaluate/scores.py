@@ -6,20 +6,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from facerep.evaluate.probes import balanced_interval, bootstrap_interval, knn_answers, probe_answers, top_k_accuracy
+from facerep.evaluate.intervals import balanced_interval, bootstrap_interval, top_k_accuracy
 from facerep.evaluate.verification import Roc, verification, verification_bootstrap
 from facerep.faces.measure import ACCURACY, balanced_accuracy
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import few_labels
 from facerep.params import Probe
+from facerep.training.inference import batches
+from facerep.training.probes import LinearProbe, fit_probe, knn_answers, score_of
 
-BATCH = 256  # of inference; no result depends on it
-NEIGHBOURS = 5  # that vote for a photograph's identity
 RESAMPLES = 500  # of the test photographs, for verification's intervals
 
 
 class Split(NamedTuple):
-    """The photographs of one role, and what the frozen pretrained backbone makes of them."""
+    """The photographs of one role, and what one stage of the frozen pretrained backbone makes of them."""
 
     pixels: FacePixels
     keys: list[str]
@@ -28,12 +28,16 @@ class Split(NamedTuple):
     labels: np.ndarray  # int64 N
 
 
+Stages = dict[int, dict[str, Split]]  # by the stage of the backbone, from 1, and by role
+
+
 class Frozen(NamedTuple):
     """What the features of a frozen backbone are good for."""
 
     results: dict[str, Any]  # metrics/probe.json
     right: dict[str, np.ndarray]  # which test photographs each way of answering gets right, bool N
     roc: Roc
+    splits: dict[str, Split]  # of the stage whose features are compared with each other: the nearest neighbours'
 
 
 def score_finetuned(logits: np.ndarray, labels: np.ndarray, largest: int, resamples: int, seed: int) -> dict[str, Any]:
@@ -75,47 +79,43 @@ def answers_of(keys: Sequence[str], identities: Sequence[str], right: dict[str, 
     }
 
 
-def score_frozen(settings: Probe, seed: int, splits: dict[str, Split], measure: str = ACCURACY) -> Frozen:
+def score_frozen(settings: Probe, seed: int, stages: Stages, measure: str = ACCURACY) -> Frozen:
     """Linear probe and nearest neighbours, with all labels and with few, and verification, by features alone.
 
-    `measure` on val chooses the probe's penalty.
+    Each of the first two takes the stage whose features serve it best on val, by `measure` and with all labels (of
+    equals the later one); verification takes the neighbours'. Which stage that is depends on what was learned: Kolesnikov
+    et al., "Revisiting self-supervised visual representation learning", CVPR 2019. Test is looked at once.
     """
-    train, val, test = splits["train"], splits["val"], splits["test"]
-
-    def probe(rows: np.ndarray) -> np.ndarray:
-        return probe_answers(
-            train.features[rows],
-            train.labels[rows],
-            val.features,
-            val.labels,
-            test.features,
-            test.labels,
-            seed,
-            measure,
-        )
-
-    def nearest(rows: np.ndarray) -> np.ndarray:
-        return knn_answers(train.features[rows], train.labels[rows], test.features, test.labels, NEIGHBOURS)
-
-    every = np.arange(len(train.labels))
-    right = {"probe": probe(every), "knn": nearest(every)}
+    probes = {stage: _probe(splits, None, measure) for stage, splits in stages.items()}
+    probe_stage = _best({stage: probe.score for stage, probe in probes.items()})
+    knn_stage = _best({stage: _knn_on_val(splits, measure) for stage, splits in stages.items()})
+    straight, near = stages[probe_stage], stages[knn_stage]
+    train, test = near["train"], near["test"]
+    right = {
+        "probe": probes[probe_stage].answers(straight["test"].features) == test.labels,
+        "knn": knn_answers(train.features, train.labels, test.features) == test.labels,
+    }
     most = int(np.bincount(train.labels).min())  # n labels per identity means n of every identity
     budgets = [n for n in settings.labels if n <= most]
     for n in budgets:
         rows = few_labels(train.keys, train.names, n, seed)
-        right |= {f"probe_{n}": probe(rows), f"knn_{n}": nearest(rows)}
+        probe = _probe(straight, rows, measure)
+        right[f"probe_{n}"] = probe.answers(straight["test"].features) == test.labels
+        right[f"knn_{n}"] = knn_answers(train.features[rows], train.labels[rows], test.features) == test.labels
 
     pairs, roc = verification(test.features, test.labels, max_impostors=settings.verification_pairs, seed=seed)
     accuracy = {name: float(answers.mean()) for name, answers in right.items()}
     balanced = {name: balanced_accuracy(right[name], test.labels) for name in ("probe", "knn")}
-    raw = knn_answers(_raw(train.pixels), train.labels, _raw(test.pixels), test.labels, 1)
+    raw = knn_answers(_raw(train.pixels), train.labels, _raw(test.pixels), 1) == test.labels
     results = {
         "probe": {
+            "stage": probe_stage,
             "accuracy": accuracy["probe"],
             "balanced_accuracy": balanced["probe"],
             "by_labels": {str(n): accuracy[f"probe_{n}"] for n in budgets},
         },
         "knn": {
+            "stage": knn_stage,
             "accuracy": accuracy["knn"],
             "balanced_accuracy": balanced["knn"],
             "accuracy_raw_pixels": float(raw.mean()),
@@ -123,17 +123,29 @@ def score_frozen(settings: Probe, seed: int, splits: dict[str, Split], measure: 
         },
         "verification": pairs,
     }
-    return Frozen(results, right, roc)
+    return Frozen(results, right, roc, near)
+
+
+def _probe(splits: dict[str, Split], rows: np.ndarray | None, measure: str) -> LinearProbe:
+    """Learned from these rows of train, or all, its penalty chosen on val."""
+    train, val = splits["train"], splits["val"]
+    some = slice(None) if rows is None else rows
+    return fit_probe(train.features[some], train.labels[some], val.features, val.labels, measure)
+
+
+def _knn_on_val(splits: dict[str, Split], measure: str) -> float:
+    train, val = splits["train"], splits["val"]
+    return score_of(knn_answers(train.features, train.labels, val.features), val.labels, measure)
+
+
+def _best(scores: dict[int, float]) -> int:
+    """The stage with the highest score; of equals the later one."""
+    return max(scores, key=lambda stage: (scores[stage], stage))
 
 
 def _listed(values: np.ndarray) -> list[float | None]:
     """Plain JSON data, which has no NaN."""
     return [None if np.isnan(value) else float(value) for value in values]
-
-
-def batches(pixels: FacePixels) -> list[range]:
-    """The rows in their order, at most BATCH at once."""
-    return [range(start, min(start + BATCH, len(pixels))) for start in range(0, len(pixels), BATCH)]
 
 
 def _raw(pixels: FacePixels, side: int = 32) -> np.ndarray:

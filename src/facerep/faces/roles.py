@@ -1,4 +1,4 @@
-"""selection.parquet to those who read it: the rows of a role, and the first few labels of each identity."""
+"""selection.parquet and pretraining.parquet to those who read them: the rows of a role, the first few labels of each."""
 
 import hashlib
 from collections import Counter
@@ -42,6 +42,18 @@ def read_selection(path: str | Path, role: str | None = None) -> pa.Table:
 
     Raises FacerepError when the file is not there or the role is none of ROLES.
     """
+    return _read(path, role)
+
+
+def read_pretraining(path: str | Path, role: str = "pretrain") -> pa.Table:
+    """The rows of pretraining.parquet of a role: to pretrain on; or train and val, where neighbours are scored.
+
+    Raises FacerepError when the file is not there or the role is none of ROLES.
+    """
+    return _read(path, role)
+
+
+def _read(path: str | Path, role: str | None) -> pa.Table:
     path = Path(path)
     if role is not None and role not in ROLES:
         raise FacerepError(f"role = {role!r}: not known; one of {', '.join(ROLES)}.")

@@ -12,7 +12,13 @@ from facerep.figures.style import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, VERMI
 
 SPLITS = {"train": (BLUE, "-"), "val": (VERMILION, "-"), "test": (GREEN, "--")}  # colour, and another line for test
 OTHERS = (PURPLE, "-.")
-NAMES = {"loss": "loss", "accuracy": "accuracy", "psnr": "PSNR (dB)", "top5": "top-5 accuracy"}
+NAMES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "psnr": "PSNR (dB)",
+    "top5": "top-5 accuracy",
+    "knn": "nearest neighbours' accuracy",
+}
 
 
 def draw_curves(history: list[dict[str, float]], path: str | Path, title: str, best_epoch: int | None = None) -> None:
@@ -45,7 +51,9 @@ def _panel(
         ends.append((split, color, points[-1]))
         if split == "val":
             best = (min if "loss" in measure else max)(points, key=lambda point: point[1])
-            kept = best if best_epoch is None else next(p for p in points if p[0] == best_epoch)
+            kept = best if best_epoch is None else next((p for p in points if p[0] == best_epoch), None)
+            if kept is None:  # not measured in that epoch
+                continue
             axes.axvline(kept[0], color=GREY, linewidth=1, linestyle=":", zorder=1)
             axes.plot(*kept, "o", color=color, markeredgecolor="white", markersize=9, zorder=5)
             what = "best val" if best_epoch is None else "kept"

@@ -18,17 +18,18 @@ from facerep.faces.measure import ACCURACY, BALANCED, measure_of
 from facerep.faces.pixels import Batch, FacePixels
 from facerep.faces.roles import few_labels, read_selection
 from facerep.faces.transforms import normalize
+from facerep.finetune.head import start_head
 from facerep.finetune.mixup import MixedLabels, mix, mixed_accuracy, mixed_cross_entropy, partners, shares
-from facerep.nets.convnext import freeze, image_processor, new_classifier
+from facerep.nets.convnext import freeze, image_processor, new_classifier, reset_last_stage
 from facerep.params import Finetune as Settings
 from facerep.params import Params
 from facerep.resume.checkpoints import checkpoints_of
 from facerep.resume.unfinished import discard_finished
 from facerep.training.augment import photographs
-from facerep.training.history import report
-from facerep.training.loop import fit
+from facerep.training.history import Fit, report
+from facerep.training.loop import fit, refuse_empty
 from facerep.training.meters import ByClass
-from facerep.training.runtime import Runtime, arithmetic
+from facerep.training.runtime import Runtime, accelerator_for, arithmetic
 
 
 class IdentityTask:
@@ -73,9 +74,10 @@ class IdentityTask:
 
 
 def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Path, speed: Path) -> dict[str, Any]:
-    """Train on role `train`, choose the epoch on `val`, write a transformers folder to `out`, return metrics/finetune.json.
+    """Train on role `train`, score on `val` and `test`, write a transformers folder to `out`, return metrics/finetune.json.
 
-    Of many processes the first alone writes.
+    A head that is not drawn at random is scored before the first step, too: `start`. With `finetune.keep: best` that may
+    be what is kept, so that val ends no lower; where it does, `notes` says so. Of many processes the first alone writes.
 
     Args:
         data: the folder with `faces/` and `selection.parquet`.
@@ -97,8 +99,8 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
         role: FacePixels(data / "faces", rows, params.model.image_size, params.memory_mb)
         for role, rows in tables.items()
     }
+    refuse_empty(splits)
     model = new_classifier(pretrained, names, params.seed, settings.drop_path)
-    freeze(model, settings.trainable)
     run = arithmetic(Runtime.of(params))
     run |= {"memory_mb": params.memory_mb, "model": params.model.model_dump(), "finetune": settings.model_dump()}
     run |= {"measure": measure}
@@ -108,18 +110,55 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
         if is_main_process():
             stack.enter_context(checkpoints.held())
             discard_finished("pretrain", "finetune", but=checkpoints.name)
+        if settings.reset_last_stage:
+            reset_last_stage(model, params.seed)
+        if settings.head != "random":
+            start_head(model, splits, settings.head, measure, accelerator_for(Runtime.of(params)).device)
+        freeze(model, settings.trainable)
         task = IdentityTask(settings, splits["train"], measure)
-        result = fit(model, task, splits, settings, Runtime.of(params), checkpoints, curves)
+        result = fit(
+            model,
+            task,
+            splits,
+            settings,
+            Runtime.of(params),
+            checkpoints,
+            curves,
+            score_start=settings.head != "random",
+        )
         metrics: dict[str, Any] = {"identities": len(names), "measure": measure}
         if not is_main_process():
             return metrics
         metrics |= report(result, splits, curves)
+        metrics |= start_of(result, settings.head, measure, metrics["val"][measure])
         write_json(speed, result.speed)
         with atomic_folder(out) as part:
             model.save_pretrained(part)
             image_processor(params.model.image_size).save_pretrained(part)
         checkpoints.finish()
     return metrics
+
+
+def start_of(result: Fit, head: str, measure: str, end: float) -> dict[str, Any]:
+    """`start`, val's scores before the first step where they are known, and `notes`, a sentence where it ends below.
+
+    `end` is the measure of the weights that are kept, on val.
+    """
+    first = result.history[0]
+    if first["epoch"] > 0:
+        return {"notes": []}
+    val = {key.removeprefix("val/"): value for key, value in first.items() if key.startswith("val/")}
+    notes = []
+    if end < val[measure]:
+        what = {
+            "linear_probe": "the linear probe of the same weights",
+            "class_means": "the class means that it began from",
+        }
+        notes.append(
+            f"Fine-tuning ends below {what[head]}: {measure.replace('_', ' ')} {end:.3f} on val, {val[measure]:.3f} before "
+            "the first step; a lower finetune.learning_rate or layer_decay, or keep: best, keeps what was there."
+        )
+    return {"start": {"val": val}, "notes": notes}
 
 
 def _few(rows: pa.Table, labels: int, seed: int) -> pa.Table:

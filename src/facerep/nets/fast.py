@@ -1,19 +1,20 @@
-"""transformers' ConvNeXt made quick to train: the same modules, weights and names, with another way through a block.
+"""transformers' ConvNeXt and V2 made quick to train: the same modules, weights and names, another way through a block.
 
 What is different, and why (benchmarks/README.md has what each brought, and what was tried and left out):
 - the depthwise convolution's gradient (facerep.nets.depthwise);
 - a block's inside runs in autocast's dtype from end to end, its norm too (whose sums are fp32 all the same); the
   residual stream stays fp32;
 - the layer scale is multiplied into the second linear layer's weights instead of its outputs: the same product;
+- of V2's GRN (Woo et al., "ConvNeXt V2", CVPR 2023) only one product passes over the activations: what a channel is
+  multiplied by is one number a sample, and the bias goes through the second linear layer's weights, once;
 - stochastic depth draws by sample, so that nothing depends on the batch or the process that a sample is in.
 """
 
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
-from transformers.models.convnext.modeling_convnext import ConvNextLayer
 
 from facerep.faces.draws import Draws
 from facerep.nets.depthwise import depthwise
@@ -21,11 +22,18 @@ from facerep.nets.depthwise import depthwise
 DROP_PATH = 1000  # the streams of facerep.faces.draws from here on, one a block, say which blocks a sample skips
 
 
-class FastLayer(ConvNextLayer):
-    """A ConvNeXt block; B×C×H×W to B×C×H×W, channels_last."""
+class FastLayer(nn.Module):
+    """A block of ConvNeXt, or of V2, whose modules it takes over; B×C×H×W to B×C×H×W, channels_last."""
+
+    dwconv: Any
+    layernorm: nn.LayerNorm
+    pwconv1: nn.Linear
+    pwconv2: nn.Linear
+    act: nn.Module
+    drop_path: Any
 
     def forward(self, features: Tensor) -> Tensor:
-        """As ConvNextLayer.forward."""
+        """As ConvNextLayer.forward, and ConvNextV2Layer's."""
         device = features.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
         with torch.autocast(device, enabled=False):
@@ -34,11 +42,22 @@ class FastLayer(ConvNextLayer):
             x = x if device == "cpu" else x.float()  # a CPU's norm takes bf16 with fp32 weights and sums in fp32
             x = layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
             x = self.act(linear(x, self.pwconv1.weight.to(dtype), self.pwconv1.bias.to(dtype)))
-            weight, bias, scale = self.pwconv2.weight, self.pwconv2.bias, self.layer_scale_parameter
+            weight, bias = self.pwconv2.weight, self.pwconv2.bias
+            grn, scale = getattr(self, "grn", None), getattr(self, "layer_scale_parameter", None)
+            if grn is not None:
+                x = x * (1 + grn.weight * response(x)).to(dtype)
+                bias = bias + weight @ grn.bias.flatten()
             if scale is not None:
                 weight, bias = scale[:, None] * weight, scale * bias
             x = linear(x, weight.to(dtype), bias.to(dtype)).permute(0, 3, 1, 2)
-            return cast(Tensor, features.to(self.dwconv.weight.dtype) + self.drop_path(x))
+            added: Tensor = self.drop_path(x)
+            return features.to(self.dwconv.weight.dtype) + added
+
+
+def response(x: Tensor) -> Tensor:
+    """How strongly each channel of B×H×W×C answers compared with the mean of all, float32 B×1×1×C: GRN's N(G(x))."""
+    norms = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
+    return norms / (norms.mean(-1, keepdim=True) + 1e-6)
 
 
 class SampleDropPath(nn.Module):
@@ -63,8 +82,13 @@ class SampleDropPath(nn.Module):
 
 
 def make_fast(model: nn.Module) -> None:
-    """Give every ConvNextLayer of `model` its fast forward, in place; the weights and their names stay."""
-    blocks = [module for module in model.modules() if isinstance(module, ConvNextLayer)]
+    """Give every ConvNextLayer and ConvNextV2Layer of `model` its fast forward, in place; weights and their names stay."""
+    # here, where a model of theirs has loaded them: facerep.training imports this file, and transformers takes seconds
+    from transformers.models.convnext.modeling_convnext import ConvNextLayer
+    from transformers.models.convnextv2.modeling_convnextv2 import ConvNextV2Layer
+
+    kinds = (ConvNextLayer, ConvNextV2Layer, FastLayer)
+    blocks = [module for module in model.modules() if isinstance(module, kinds)]
     for number, block in enumerate(blocks):
         block.__class__ = FastLayer
         if not isinstance(block.drop_path, nn.Identity | SampleDropPath):

@@ -56,6 +56,8 @@ def load_pretext_model(folder: Path) -> tuple[Pretext, PretextModel] | None:
         about = json.loads(file.metadata()["pretext"])
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     pretext = Pretext(about["name"], Settings(**about["pretrain"]))
+    for question in pretext.questions:
+        question.recall(weights)
     backbone = load_backbone(folder)
     names = weights.get("names.layers.bias")
     model = PretextModel(backbone, pretext, 0 if names is None else len(names))

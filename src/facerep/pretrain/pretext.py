@@ -1,6 +1,7 @@
 """A pretext: its questions, asked of each photograph together, their losses weighed and added."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -65,28 +66,34 @@ class Pretext:
             names += [f"{q.name}_weight" for q in self.questions if f"{q.name}_weight" in Settings.model_fields]
         return {name: getattr(self.params, name) for name in names}
 
+    @property
+    def files(self) -> list[Path]:
+        """The local files that the weights depend on, besides the photographs and the starting weights."""
+        return [file for question in self.questions for file in question.files()]
+
     def heads(self, widths: Sequence[int], identities: int = 0) -> nn.ModuleDict:
         """Fresh heads, by question, for a backbone whose stages have `widths` channels."""
         return nn.ModuleDict({q.name: q.head(widths, identities) for q in self.questions})
 
-    def ask(self, batch: Batch, draws: Draws, train: bool) -> tuple[Shown, Truths]:
+    def ask(self, batch: Batch, draws: Draws, train: bool, bf16: bool = False) -> tuple[Shown, Truths]:
         """A uint8 batch on the device, as the network is shown it, and the truth about it.
 
         Views are augmented in scoring, too; a single photograph is not. A view that is to be given its colors back keeps
-        those that it has.
+        those that it has. With `bf16` a teacher computes in it.
         """
         images = to_float(batch.images)
-        shown = Shown(batch.samples, images, batch.labels, draws, train)
-        if train or self.views > 1:
-            keeps = any(question.keeps_colors for question in self.questions)
-            views = [
-                augment(images, batch.samples, draws.view(n), self.params, recolor=not (keeps and n == 0))
-                for n in range(self.views)
-            ]
-            shown.inputs[SHARED] = torch.cat(views) if len(views) > 1 else views[0]
-        else:
-            shown.inputs[SHARED] = images
+        crops = self._crops(images, batch.samples, draws) if train or self.views > 1 else images
+        shown = Shown(batch.samples, images, batch.labels, draws, train, crops, bf16, {SHARED: crops})
         return shown, {question.name: question.ask(shown) for question in self.questions}
+
+    def _crops(self, images: Tensor, samples: Tensor, draws: Draws) -> Tensor:
+        """The augmented views, all photographs in the first, then in the next."""
+        keeps = any(question.keeps_colors for question in self.questions)
+        views = [
+            augment(images, samples, draws.view(n), self.params, recolor=not (keeps and n == 0))
+            for n in range(self.views)
+        ]
+        return torch.cat(views) if len(views) > 1 else views[0]
 
     def losses(self, answers: Answers, truths: Truths, photographs: int) -> Tensor:
         """The weighed sum of the questions' losses, float32 B: the mean over each photograph's inputs."""

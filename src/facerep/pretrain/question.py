@@ -1,7 +1,8 @@
 """A question that a pretext asks of photographs, and what a batch is shown as while the questions take turns with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ class Shown:
         names: int64 B, the identities' numbers.
         draws: of this epoch, on the photographs' device.
         train: whether it is for training; else nothing is augmented but what a question is about.
+        crops: float32 N×3×H×H in [0, 1], the shared input before any question has changed it: augmented, neither turned
+            nor grey.
+        bf16: whether another network that is asked computes in it, as the one that is trained does.
         inputs: float32 N×3×h×h in [0, 1], by name, N a multiple of B: all photographs in one view, then in the next.
     """
 
@@ -32,6 +36,8 @@ class Shown:
     names: Tensor
     draws: Draws
     train: bool
+    crops: Tensor
+    bf16: bool = False
     inputs: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -77,8 +83,15 @@ class Question:
         """
         raise NotImplementedError
 
+    def files(self) -> list[Path]:
+        """The local files that the answer depends on, besides the photographs."""
+        return []
+
+    def recall(self, weights: Mapping[str, Tensor]) -> None:
+        """Take from saved heads, before `head` makes one like them, what is needed for that."""
+
     def ask(self, shown: Shown) -> Any:
-        """Change or add inputs, give the truth: tensors on the photographs' device."""
+        """Change or add inputs, give the truth, on the photographs' device."""
         raise NotImplementedError
 
     def losses(self, answer: Any, truth: Any) -> Tensor:

@@ -15,7 +15,8 @@ from facerep.core.errors import FacerepError
 from facerep.core.files import atomic_folder, is_main_process, write_json
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import Batch, FacePixels
-from facerep.faces.roles import read_selection, stable_order
+from facerep.faces.roles import read_pretraining, stable_order
+from facerep.faces.shards import UNLABELLED
 from facerep.nets.convnext import build_backbone, image_processor, starting_files
 from facerep.params import Params
 from facerep.params import Pretrain as Settings
@@ -24,22 +25,24 @@ from facerep.pretrain.pretext import Answers, Pretext, Truths, network_inputs
 from facerep.resume.checkpoints import checkpoints_of
 from facerep.resume.unfinished import discard_finished
 from facerep.training.history import report
-from facerep.training.loop import fit
-from facerep.training.runtime import Runtime, arithmetic
+from facerep.training.loop import Watch, fit
+from facerep.training.neighbours import NeighbourScore
+from facerep.training.runtime import Runtime, arithmetic, in_bf16
 
 
 class PretextTask:
-    """A pretext as the training loop sees it."""
+    """A pretext as the training loop sees it. With `bf16` a teacher computes in it, as the run does."""
 
     monitor = "loss"
     largest = False
 
-    def __init__(self, pretext: Pretext) -> None:
+    def __init__(self, pretext: Pretext, *, bf16: bool = False) -> None:
         self.pretext = pretext
+        self.bf16 = bf16
 
     def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[dict[str, Tensor], tuple[int, Truths]]:
         """What the network is shown, by name, and how many photographs that are, with the truth about them."""
-        shown, truths = self.pretext.ask(batch, draws, train)
+        shown, truths = self.pretext.ask(batch, draws, train, self.bf16)
         return network_inputs(shown), (len(batch.samples), truths)
 
     def losses(self, output: Answers, truth: tuple[int, Truths]) -> Tensor:
@@ -58,37 +61,42 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
 
     With the pretext `original` the starting weights are written as they are. The pretext's own val and test are
     photographs of pretraining identities that are held out: neither fine-tuning nor the choice of an epoch meets them.
-    With `supervised`, which must know every identity, they are held-out photographs of the same identities.
+    With `supervised`, which must know every identity, they are held-out photographs of the same identities; those without
+    a name are left out. The seed is that of `pretrain`: the top one has no part.
     Of many processes the first alone writes.
 
     Args:
-        data: the folder with `faces/` and `selection.parquet`.
+        data: the folder with `faces/` and `pretraining.parquet`.
         curves: the folder for the curves of training.
         speed: the JSON file for how fast training was, which no two runs agree on.
 
-    Raises FacerepError for what facerep.nets.convnext.build_backbone and facerep.training.loop.fit refuse.
+    Raises FacerepError for what facerep.nets.convnext.build_backbone, facerep.training.loop.fit and the questions' heads
+    refuse.
     """
     settings = params.pretrain
     pretext = Pretext(params.pretext, settings)
-    selection = data / "selection.parquet"
-    rows = _rows(pretext, selection, settings, params.seed) if pretext.trains else {}
+    source = data / "pretraining.parquet"
+    rows = _rows(pretext, source, settings) if pretext.trains else {}
     identities = max(rows["train"]["label"].to_pylist()) + 1 if pretext.needs_names else 0
-    backbone = build_backbone(params.model, params.seed, settings.drop_path)
+    backbone = build_backbone(params.model, settings.seed, settings.drop_path)
     model = PretextModel(backbone, pretext, identities)
     metrics: dict[str, Any] = {"pretext": pretext.name, "parameters": sum(p.numel() for p in backbone.parameters())}
     metrics |= {"variant": pretext.settings} if pretext.trains else {}
+    if pretext.needs_names:
+        metrics["without_names"] = len(read_pretraining(source)) - sum(map(len, rows.values()))
     with ExitStack() as stack:
         checkpoints, result, splits = None, None, {}
         if pretext.trains:
             size = params.model.image_size
             splits = {s: FacePixels(data / "faces", part, size, params.memory_mb) for s, part in rows.items()}
-            files = [selection, *starting_files(params.model)]
+            files = [source, *starting_files(params.model), *pretext.files]
             checkpoints = checkpoints_of("pretrain", _settings(params), files, code_of("pretrain"))
             if is_main_process():
                 stack.enter_context(checkpoints.held())
                 discard_finished("pretrain", "finetune", but=checkpoints.name)
-            task = PretextTask(pretext)
-            result = fit(model, task, splits, settings, Runtime.of(params), checkpoints, curves)
+            task = PretextTask(pretext, bf16=in_bf16(_runtime(params)))
+            watch = _watch(model, params, data)
+            result = fit(model, task, splits, settings, _runtime(params), checkpoints, curves, watch=watch)
         if not is_main_process():
             return metrics
         metrics |= report(result, splits, curves)
@@ -104,16 +112,45 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
 
 def _settings(params: Params) -> dict[str, Any]:
     """What the weights depend on besides data and code, as plain data."""
-    run = {"pretext": params.pretext, "memory_mb": params.memory_mb, **arithmetic(Runtime.of(params))}
+    run = {"pretext": params.pretext, "memory_mb": params.memory_mb, **arithmetic(_runtime(params))}
     return run | {"model": params.model.model_dump(), "pretrain": params.pretrain.model_dump()}
 
 
-def _rows(pretext: Pretext, selection: Path, settings: Settings, seed: int) -> dict[str, pa.Table]:
+def _runtime(params: Params) -> Runtime:
+    """With the seed of pretraining."""
+    return Runtime.of(params)._replace(seed=params.pretrain.seed)
+
+
+def _watch(model: PretextModel, params: Params, data: Path) -> Watch | None:
+    """How near neighbours share a name, every so many epochs, if that is asked for."""
+    every = params.pretrain.score_knn_every
+    if not every:
+        return None
+    tables = [read_pretraining(data / "pretraining.parquet", role) for role in ("train", "val")]
+    train, val = (FacePixels(data / "faces", rows, params.model.image_size, params.memory_mb) for rows in tables)
+    return Watch(every, NeighbourScore(model.backbone, train, val))
+
+
+def _rows(pretext: Pretext, source: Path, settings: Settings) -> dict[str, pa.Table]:
     """The rows to train on, and the pretext's own val and test."""
-    rows = read_selection(selection, "pretrain")
+    rows = read_pretraining(source)
     if not pretext.needs_names:
-        return hold_out(rows, settings, seed)
-    return hold_out_photographs(name_identities(rows), settings, seed)
+        return hold_out(rows, settings, settings.seed)
+    return hold_out_photographs(name_identities(with_names(rows)), settings, settings.seed)
+
+
+def with_names(rows: pa.Table) -> pa.Table:
+    """The rows whose identity is a person or class, and not a photograph by itself.
+
+    Raises FacerepError where there is none.
+    """
+    named = rows.filter(pc.not_equal(rows["split"], UNLABELLED))
+    if not len(named):
+        raise FacerepError(
+            f"pretext = supervised: it learns names, and none of the {len(rows)} photographs to pretrain on has one; "
+            "choose another pretext."
+        )
+    return named
 
 
 def name_identities(rows: pa.Table) -> pa.Table:

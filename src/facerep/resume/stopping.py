@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # the stages that do not train import this too, and can do wi
 # Steps between two questions of many processes whether to stop or to save. A GPU waits for each answer; a launcher
 # grants 30 s after SIGTERM.
 AGREE_EVERY = {"cpu": 1, "cuda": 4, "mps": 4}
+# The end of an epoch is saved when so many times what the last checkpoint took have gone by: few labels make short epochs.
+TIMES_WHAT_A_SAVE_TAKES = 20
 
 
 def _find_starter(of: int | None = None) -> psutil.Process | None:
@@ -108,7 +110,7 @@ class Agreement:
 
     def __init__(self, request: StopRequest, accelerator: "Accelerator", save_every_s: float) -> None:
         self.request, self.accelerator, self.save_every_s = request, accelerator, save_every_s
-        self._last_save = time.monotonic()
+        self._last_save, self._took = time.monotonic(), 0.0
         self._asked, self._agreed = 0, Wanted()
 
     @property
@@ -130,9 +132,22 @@ class Agreement:
             self._agreed = Wanted(*(bool(n) for n in self.accelerator.reduce(together, "sum").tolist()))
         return self._agreed
 
-    def saved(self) -> None:
-        """A checkpoint is being saved: the time to the next one begins."""
-        self._last_save = time.monotonic()
+    def worth_saving(self) -> bool:
+        """Whether a checkpoint costs little now, as at the end of an epoch; every process must ask equally often.
+
+        The first always does: nobody knows yet what it takes.
+        """
+        gone_by = time.monotonic() - self._last_save
+        answer = [gone_by >= TIMES_WHAT_A_SAVE_TAKES * self._took]
+        if self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(answer)  # the main process's
+        return answer[0]
+
+    def saved(self, took: float) -> None:
+        """A checkpoint was saved, in `took` seconds: the time to the next one begins."""
+        self._last_save, self._took = time.monotonic(), took
         self._agreed = self._agreed._replace(save=False)
 
 

@@ -76,7 +76,7 @@ def _is_class(row: dict[str, Any], settings: Select, labelled: set[str]) -> bool
         return bool(row["split"] != UNLABELLED)
     if settings.roles == "by_split":
         return bool(row["split"] == "test")
-    return row["identity"] in labelled
+    return row["split"] != UNLABELLED and row["identity"] in labelled
 
 
 def _used(row: dict[str, Any]) -> int:

@@ -22,6 +22,7 @@ from facerep.core.files import atomic
 from facerep.faces.shards import UNLABELLED
 from facerep.params import Select
 from facerep.select.duplicates import near_duplicate_groups
+from facerep.select.excluded import EXCLUDED
 from facerep.select.orientations import by_parity, turned_threshold
 from facerep.select.turned import turned_pairs
 
@@ -39,15 +40,18 @@ class Victims(NamedTuple):
     rule: str
     rows: np.ndarray  # int64 N, rising
     values: np.ndarray  # float64 N: in how many bits the two hashes differ; of turned copies, once turned back
-    twins: np.ndarray  # int64 N
+    twins: np.ndarray  # int64 N; of excluded photographs -1, and nothing was measured
 
 
-def find_victims(table: pa.Table, order: np.ndarray, settings: Select) -> list[Victims]:
+def find_victims(
+    table: pa.Table, order: np.ndarray, settings: Select, excluded: np.ndarray | None = None
+) -> list[Victims]:
     """Whom each rule of RULES drops, in that order; a row falls to the first rule alone.
 
     Args:
         table: the index.
         order: int64 N, the rows in stable order: of duplicates the first stays.
+        excluded: int64 N, rows that are gone before, so that they are nobody's twins; they come first.
     """
     left = np.ones(table.num_rows, bool)
     victims: list[Victims] = []
@@ -56,6 +60,8 @@ def find_victims(table: pa.Table, order: np.ndarray, settings: Select) -> list[V
         victims.append(Victims(rule, rows, values, twins))
         left[rows] = False
 
+    if excluded is not None and len(excluded):
+        drop(EXCLUDED, excluded, np.full(len(excluded), np.nan), np.full(len(excluded), -1, np.int64))
     copies = _Copies(table, order)
     for rule, (rows, twins) in copies.shared(left, settings.shared_photograph_bits).items():
         drop(rule, rows, copies.bits_between(rows, twins), twins)
@@ -168,13 +174,16 @@ def _hashes(table: pa.Table) -> np.ndarray:
 
 
 def write_victims(table: pa.Table, victims: list[Victims], out: Path) -> None:
-    """dropped.parquet: key, identity, rule, value, twin (a key), and where the face lies; by rule and key."""
+    """dropped.parquet: key, identity, rule, value, twin (a key), and where the face lies; by rule and key.
+
+    Of excluded photographs value and twin are null.
+    """
     rows = np.concatenate([v.rows for v in victims])
     twins = np.concatenate([v.twins for v in victims])
     keys = table["key"].combine_chunks()
     picked = table.select(["key", "identity", "shard", "offset", "length"]).take(pa.array(rows))
     picked = picked.append_column("rule", pa.array([v.rule for v in victims for _ in v.rows], pa.string()))
-    picked = picked.append_column("value", pa.array(np.concatenate([v.values for v in victims])))
-    picked = picked.append_column("twin", keys.take(pa.array(twins)))
+    picked = picked.append_column("value", pa.array(np.concatenate([v.values for v in victims]), from_pandas=True))
+    picked = picked.append_column("twin", keys.take(pa.array(twins, mask=twins < 0)))
     with atomic(out) as part:
         pq.write_table(picked.sort_by([("rule", "ascending"), ("key", "ascending")]), part, compression="zstd")

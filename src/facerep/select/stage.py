@@ -1,8 +1,9 @@
 """select: which photographs are used, and for what.
 
-Every choice follows a stable hash of seed and key, never the order of a listing, and is a prefix of a longer choice:
-what fewer photographs per identity select is a subset of what more would. Fewer labels are taken by `finetune` and
-`probe`, so that one pretrained model serves all label budgets.
+Every choice follows a stable hash of a key, never the order of a listing, and is a prefix of a longer choice: what fewer
+photographs per identity select is a subset of what more would. The choices among labelled photographs hash `seed`, too.
+Which copy stays, who belongs to the labelled task and what is pretrained on do not, so that one pretrained model serves
+all seeds; fewer labels are taken by `finetune` and `probe`, so that it serves all label budgets.
 """
 
 from collections import Counter
@@ -30,10 +31,13 @@ from facerep.select.classes import (
     read_classes,
     refuse_one_folder,
 )
+from facerep.select.excluded import EXCLUDED, Excluded, rows_of
+from facerep.select.pretraining import NOTHING, Besides, write_pretraining
 from facerep.select.rules import RULES, find_victims, write_victims
 
 SIDES = ("pretrain", "labelled", "under_min_labelled", "identity_in_both_splits")
 PRETRAIN, LABELLED, UNDER_MIN_LABELLED, IN_BOTH_SPLITS = range(4)
+_OF_DATA = 0  # hashed in the place of a seed where no seed may choose
 COLUMNS = ("key", "identity", "split", "shard", "offset", "length", "sha256")
 
 
@@ -44,19 +48,28 @@ def select(
     out: Path,
     dropped_out: Path | None = None,
     classes: Path | None = None,
+    *,
+    excluded: Excluded | None = None,
+    besides: Besides = NOTHING,
 ) -> dict[str, Any]:
-    """Read index.parquet, write selection.parquet (sorted by key), return the counts.
+    """Read index.parquet, write selection.parquet (sorted by key) and beside it pretraining.parquet, return the counts.
 
     Roles: with `by_split` the train split is for pretraining and the test split is the labelled task; with `by_count`
     identities of at least `min_labelled` photographs are the labelled task and the rest is for pretraining; with
     `by_folder` what lay under a folder `unlabelled` is for pretraining, each photograph an identity of its own, and the
-    others are the labelled task. Labelled photographs are split test / val / train within each identity.
+    others are the labelled task. Labelled photographs are split test / val / train within each identity. What lay under
+    `unlabelled` is for pretraining with the other two as well.
 
     Args:
+        seed: chooses among the labelled photographs alone.
+        out: selection.parquet.
         dropped_out: where to write whom the rules of facerep.select.rules drop, and why; None: nowhere.
         classes: crop's classes.parquet, with what was found in each class; None: what was cropped is all that is known.
+        excluded: photographs that are left out before any rule looks at them.
+        besides: what else pretraining.parquet holds.
 
-    Raises FacerepError when there is no labelled task to split or an identity has fewer labels than asked for.
+    Raises FacerepError when there is no labelled task to split or an identity has fewer labels than asked for,
+    and where keys are excluded of which none is there.
     """
     table = read_index(index)
     found = read_classes(classes) if classes is not None else cropped_alone(table)
@@ -64,10 +77,11 @@ def select(
     keys = np.array(table["key"].to_pylist(), dtype=object)
     identity, names = _codes(table["identity"])
     in_test, unlabelled = (pc.equal(table["split"], name).to_numpy() for name in ("test", UNLABELLED))
-    order = stable_order(keys, seed)
+    order = stable_order(keys, _OF_DATA)
+    gone, notes = rows_of(excluded, keys)
     dropped: Counter[str] = Counter()
 
-    victims = find_victims(table, order, settings)
+    victims = find_victims(table, order, settings, gone)
     keep = np.ones(len(keys), bool)
     for victim in victims:
         keep[victim.rows] = False
@@ -77,21 +91,18 @@ def select(
     for reason in (UNDER_MIN_LABELLED, IN_BOTH_SPLITS):
         dropped[SIDES[reason]] += int((keep & (side == reason)).sum())
 
-    chosen: dict[str, list[int]] = {role: [] for role in ROLES}
-    over: list[int] = []
-    for rows in _by_identity(order[keep[order]], identity, side == PRETRAIN):
-        over += rows[settings.per_identity :]
-        chosen["pretrain"] += rows[: settings.per_identity]
-    for rows in _by_identity(order[keep[order]], identity, side == LABELLED):
-        over += rows[settings.per_identity :]
-        _split_labelled(settings, names[identity[rows[0]]], rows[: settings.per_identity], chosen)
-
+    drawn = order if seed == _OF_DATA else stable_order(keys, seed)
+    chosen, over = _chosen(settings, order[keep[order]], drawn[keep[drawn]], identity, names, side)
     label_of = {name: n for n, name in enumerate(sorted(names[code] for code in np.flatnonzero(labelled)))}
     if dropped_out is not None:
         write_victims(table, victims, dropped_out)
-    _write(table, chosen, np.array([label_of.get(name, -1) for name in names], np.int32)[identity], out)
+    selected = _selected(table, chosen, np.array([label_of.get(name, -1) for name in names], np.int32)[identity])
+    write_pretraining(selected, besides, out.with_name("pretraining.parquet"))
+    with atomic(out) as part:
+        pq.write_table(selected, part, compression="zstd")
     dropped["over_per_identity"] = len(over)
-    notes = notes_of_unlabelled(int(unlabelled.sum()), int((unlabelled & ~keep).sum()))
+    copies = sum(int(unlabelled[victim.rows].sum()) for victim in victims if victim.rule in RULES)
+    notes += notes_of_unlabelled(int(unlabelled.sum() - unlabelled[gone].sum()), copies)
     where = {victim.rule: victim.rows for victim in victims} | {"over_per_identity": np.array(over, np.int64)}
     where |= {SIDES[n]: np.flatnonzero(keep & (side == n)) for n in (UNDER_MIN_LABELLED, IN_BOTH_SPLITS)}
     # of the rows that the table of the classes counts
@@ -162,11 +173,32 @@ def _sides(
     of_task = labelled[identity]
     if settings.roles == "by_folder":
         return np.where(unlabelled, PRETRAIN, np.where(of_task, LABELLED, UNDER_MIN_LABELLED))
+    of_task = of_task & ~unlabelled  # whose name may be that of a file, too
     if settings.roles == "by_count":
         return np.where(of_task, LABELLED, PRETRAIN)
     # pretraining never sees an identity of the labelled task, whatever the archives say
     elsewhere = np.where(of_task, IN_BOTH_SPLITS, PRETRAIN)
     return np.where(in_test, np.where(of_task, LABELLED, UNDER_MIN_LABELLED), elsewhere)
+
+
+def _chosen(
+    settings: params.Select,
+    order: np.ndarray,
+    drawn: np.ndarray,
+    identity: np.ndarray,
+    names: list[str],
+    side: np.ndarray,
+) -> tuple[dict[str, list[int]], list[int]]:
+    """The rows of each role, and those that are too many: in `order` for pretraining, as `drawn` for the labelled task."""
+    chosen: dict[str, list[int]] = {role: [] for role in ROLES}
+    over: list[int] = []
+    for rows in _by_identity(order, identity, side == PRETRAIN):
+        over += rows[settings.per_identity :]
+        chosen["pretrain"] += rows[: settings.per_identity]
+    for rows in _by_identity(drawn, identity, side == LABELLED):
+        over += rows[settings.per_identity :]
+        _split_labelled(settings, names[identity[rows[0]]], rows[: settings.per_identity], chosen)
+    return chosen, over
 
 
 def _split_labelled(settings: params.Select, identity: str, rows: list[int], chosen: dict[str, list[int]]) -> None:
@@ -184,7 +216,8 @@ def _split_labelled(settings: params.Select, identity: str, rows: list[int], cho
     chosen["train"] += train
 
 
-def _write(table: pa.Table, chosen: dict[str, list[int]], labels: np.ndarray, out: Path) -> None:
+def _selected(table: pa.Table, chosen: dict[str, list[int]], labels: np.ndarray) -> pa.Table:
+    """The rows of selection.parquet."""
     rows = np.array([row for role in ROLES for row in chosen[role]], np.int64)
     roles = np.repeat(np.arange(len(ROLES)), [len(chosen[role]) for role in ROLES])
     in_place = np.argsort(rows)  # to take them as they lie is several times faster
@@ -192,8 +225,7 @@ def _write(table: pa.Table, chosen: dict[str, list[int]], labels: np.ndarray, ou
     picked = table.select(list(COLUMNS)).take(pa.array(rows))
     picked = picked.append_column("role", pa.array(np.array(ROLES, object)[roles], pa.string()))
     picked = picked.append_column("label", pa.array(np.where(roles == 0, -1, labels[rows]), pa.int32())).sort_by("key")
-    with atomic(out) as part:
-        pq.write_table(picked.combine_chunks(), part, compression="zstd")
+    return picked.combine_chunks()
 
 
 def _counts(
@@ -203,7 +235,7 @@ def _counts(
     label_of: dict[str, int],
     dropped: Counter[str],
 ) -> dict[str, Any]:
-    reasons = (*RULES, "identity_in_both_splits", "under_min_labelled", "over_per_identity")
+    reasons = (EXCLUDED, *RULES, "identity_in_both_splits", "under_min_labelled", "over_per_identity")
     roles = {
         role: {"photographs": len(rows), "identities": len(np.unique(identity[rows]))} for role, rows in chosen.items()
     }

@@ -8,10 +8,12 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from facerep.params import NAME, Strict, checked, known_pretext, load_yaml
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
-Setting = dict[str, Any]  # keys of params.yaml, such as finetune.epochs, and their values
+Setting = dict[str, Any]  # keys of params.yaml, such as finetune.steps, and their values
 Labels = Annotated[int, Field(ge=1)]
 Pretext = Annotated[str, AfterValidator(known_pretext)]
 N = TypeVar("N", int, int | float)
+# keys of params.yaml that a study has a key of its own for
+_ITS_OWN = {"measure": "measure", "seed": "seeds", "pretrain.seed": "pretraining_seeds", "pretext": "variants"}
 
 
 class Variant(Strict):
@@ -51,6 +53,10 @@ class Study(Strict):
     baseline: Name
     measure: Literal["auto", "accuracy", "balanced_accuracy"] = "auto"  # what chooses and decides; as in params.yaml
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    # seed number i is pretrained with number i of these, counted around; where nothing is pretrained, with itself
+    pretraining_seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [0]
+    )
     budgets: Annotated[dict[Labels, Setting], Field(min_length=1)]  # labels per identity, and what goes with them
     set: Setting = Field(default_factory=dict)
     variants: Annotated[dict[Name, Variant], Field(min_length=2)]
@@ -67,13 +73,15 @@ class Study(Strict):
                 if labels not in self.budgets:
                     raise ValueError(f"variants.{name}.budgets: {labels} labels are no budget of this study")
         own = [each for one in self.variants.values() for each in (one.set, *one.budgets.values())]
-        if any("measure" in each for each in (self.set, *self.budgets.values(), *own)):
-            raise ValueError("set: measure is a key of the study itself, the same for all runs")
+        grid = self.tune.grid if self.tune is not None else {}
+        named = {key for each in (self.set, *self.budgets.values(), *own, grid) for key in each}
+        for key in sorted(named & _ITS_OWN.keys()):
+            raise ValueError(f"set: {key} is said by a key of the study itself, {_ITS_OWN[key]}")
         if self.tune is not None and (extra := sorted(set(self.tune.labels) - set(self.budgets))):
             raise ValueError(f"tune.labels: {extra[0]} labels are no budget of this study")
         return self
 
-    @field_validator("seeds")
+    @field_validator("seeds", "pretraining_seeds")
     @classmethod
     def _once_each(cls, seeds: list[int]) -> list[int]:
         return _no_two(seeds)

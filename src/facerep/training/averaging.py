@@ -12,8 +12,9 @@ class WeightAverage:
     """Exponential moving average of a model's trained weights.
 
     Polyak & Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 1992, with
-    exponential weights as timm's ModelEmaV2 and ConvNeXt's recipe have it: it starts at the starting weights and looks
-    back over about 1 / (1 - decay) steps, so a run must be much longer than that.
+    exponential weights as timm's ModelEmaV2 and ConvNeXt's recipe have it. It looks back over about 1 / (1 - decay)
+    steps. In the beginning over fewer, so that a short run does not look at its starting weights: step t decays by
+    min(decay, (1 + t) / (10 + t)), TensorFlow's tf.train.ExponentialMovingAverage with num_updates.
 
     torch's AveragedModel keeps a second network for this; here the model itself takes on the averaged weights for as
     long as it is scored, so that what wraps it (many processes, autocast, torch.compile) serves both. Buffers and frozen
@@ -21,18 +22,19 @@ class WeightAverage:
 
     Args:
         model: the bare model, on its device, with its starting weights.
-        decay: 0 … 1 (not 1); 0: no average, and every method leaves everything as it is.
+        decay: the largest, 0 … 1 (not 1); 0: no average, and every method leaves everything as it is.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad} if decay > 0 else {}
         self.average = {name: p.detach().clone() for name, p in self.weights.items()}
-        self._lerp = get_ema_multi_avg_fn(decay)
+        self.decay = decay
 
-    def update(self) -> None:
-        """After an optimizer step: decay · average + (1 - decay) · weights."""
+    def update(self, step: int) -> None:
+        """After optimizer step `step` of the run, counted from 0: d · average + (1 - d) · weights, d the step's decay."""
         if self.weights:
-            self._lerp(list(self.average.values()), list(self.weights.values()), None)
+            lerp = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
+            lerp(list(self.average.values()), list(self.weights.values()), None)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 from facerep.core.files import atomic, write_json
 from facerep.faces.pixels import FacePixels
 
-# a row for each epoch: `epoch` (from 1), `learning_rate`, `<split>/<measure>`; when training has ended, `kept` = 1 in one
+# a row for each epoch: `epoch` (from 1; 0: before the first step), `learning_rate` of the step that comes next,
+# `<split>/<measure>`; when training has ended, `kept` = 1 in one
 History = list[dict[str, float]]
 
 
 class Fit(NamedTuple):
-    """What training gives: the curves, the epoch whose weights the model now holds (from 1), and how fast it was."""
+    """What training gives: the curves, when the weights that the model now holds were reached, and how fast it was."""
 
     history: History
-    best_epoch: int
+    kept_epoch: int  # as many had ended
+    kept_step: int  # as many were done
     speed: dict[str, Any]
 
 
@@ -33,7 +35,8 @@ def write_curves(history: History, folder: Path) -> None:
     for split in splits:
         rows = [_of_split(row, split) for row in history if _measures(row, split)]
         with atomic(folder / f"{split}.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            columns = list(dict.fromkeys(name for row in rows for name in row))  # what is measured less often has gaps
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
@@ -57,10 +60,10 @@ def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path) -> d
     if result is None:
         write_curves([], folder)
         return {"epochs": 0}
-    rows = [row | {"kept": 1.0} if row["epoch"] == result.best_epoch else row for row in result.history]
-    write_curves(rows, folder)
-    kept = result.history[result.best_epoch - 1]
-    metrics: dict[str, Any] = {"epochs": len(result.history), "best_epoch": result.best_epoch}
+    (kept,) = (row for row in result.history if row["epoch"] == result.kept_epoch)
+    write_curves([row | {"kept": 1.0} if row is kept else row for row in result.history], folder)
+    metrics: dict[str, Any] = {"epochs": int(result.history[-1]["epoch"])}
+    metrics |= {"kept_epoch": result.kept_epoch, "kept_step": result.kept_step}
     for split, pixels in splits.items():
         metrics[split] = {"photographs": len(pixels), **_measures(kept, split)}
     return metrics

@@ -4,8 +4,9 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -26,8 +27,17 @@ from facerep.training.averaging import WeightAverage
 from facerep.training.history import Fit, History, write_curves
 from facerep.training.meters import ByClass, Means
 from facerep.training.runtime import Runtime, accelerator_for, peak_memory_mb
-from facerep.training.schedule import learning_rate_factor
+from facerep.training.schedule import Budget, learning_rate_factor
 from facerep.training.task import Inputs, Task
+
+CURVES_EVERY_S = 5.0  # of epochs that were not scored the curves wait: a short one takes less time than they do
+
+
+class Watch(NamedTuple):
+    """Something else that is measured while a network is trained; it chooses nothing."""
+
+    every: int  # epochs; after the last as well
+    measure: Callable[[], dict[str, float]]  # `<split>/<measure>` of the network as it is then; draws nothing
 
 
 def fit(
@@ -38,27 +48,31 @@ def fit(
     runtime: Runtime,
     checkpoints: Checkpoints,
     curves: Path,
+    score_start: bool = False,
+    watch: Watch | None = None,
 ) -> Fit:
-    """Train `model` in place on splits["train"]; leave it with the weights of the epoch that was best on splits["val"].
+    """Train `model` in place on splits["train"]; leave it with its last weights or, as `settings.keep` says, val's best.
 
-    Every split is scored after every `score_every` epochs and after the last; only val chooses. A checkpoint goes to
-    `checkpoints` every `runtime.save_every_s` seconds, after each epoch, and at once on SIGTERM or Ctrl-C; a run that was
-    stopped, or killed, goes on from there and ends with the same bits. Under torchrun or `accelerate launch` each process
-    does its share of every batch, and the first one alone writes.
+    The run has exactly the steps that `settings` ask for (see facerep.training.schedule.Budget). Every split is scored
+    every `score_every` and at the end; only val chooses. A checkpoint goes to `checkpoints` every `runtime.save_every_s`
+    seconds, after each epoch where that costs little, at the end, and at once on SIGTERM or Ctrl-C; a run that was stopped,
+    or killed, goes on from there and ends with the same bits. Under torchrun or `accelerate launch` each process does its
+    share of every batch, and the first one alone writes.
 
     Args:
         model: takes normalised float32 B×3×H×H; its trainable parameters are those that require a gradient. Its
             ConvNeXt blocks become facerep.nets.fast's.
         splits: train and val at least; all their sizes are above zero.
         checkpoints: of this very run: the same parameters, data and code (see facerep.resume.checkpoints.checkpoints_of).
-        curves: the folder of the curves (see facerep.training.history.write_curves), written anew after each epoch.
+        curves: the folder of the curves (see facerep.training.history.write_curves), written anew when one
+            was scored.
+        score_start: score before the first step, too, as epoch 0, which may then be val's best.
+        watch: what else becomes a curve; it sees the model with the weights that are scored, in eval mode.
 
     Raises FacerepError when the loss is no longer a number, a split is empty, a batch is too small to be shared, the
     processes disagree about what is to be done, or somebody asked to stop.
     """
-    for split, pixels in splits.items():
-        if not len(pixels):
-            raise FacerepError(f"no photographs to {split} with; look at metrics/select.json for where they went.")
+    refuse_empty(splits)
     accelerator = accelerator_for(runtime)
     if len(names := set(gather_object([checkpoints.name]))) > 1:
         raise FacerepError(
@@ -78,26 +92,39 @@ def fit(
         network=network,
         loaders=loaders,
         state=state,
+        budget=Budget.of(settings, loaders["train"].batches.steps),
     )
     run.restore()
     with request, progress_bar(accelerator.is_main_process) as bar:
-        done, total = state.epoch * run.steps + state.step, settings.epochs * run.steps
-        shown = bar.add_task(checkpoints.stage, total=total, completed=done)
+        shown = bar.add_task(checkpoints.stage, total=run.budget.steps, completed=run.done)
+        if score_start and not state.history:
+            run.note({"epoch": 0.0, **run.score()})
         run.draw(curves)
-        while state.epoch < settings.epochs:
+        while state.epoch < run.budget.epochs:
             run.train_one_epoch(lambda: bar.update(shown, advance=1))
-            epoch = state.epoch + 1
-            row = {"epoch": float(epoch), **state.means.result("train")}
-            if epoch % settings.score_every == 0 or epoch == settings.epochs:
-                for split in [split for split in splits if split != "train"]:
-                    row |= run.evaluate(split)
+            row = {"epoch": state.epoch + 1.0, **state.means.result("train")}
+            scored = run.budget.scores(state.epoch)
+            if scored:
+                row |= run.score()
+            if watch is not None and ((state.epoch + 1) % watch.every == 0 or state.epoch + 1 == run.budget.epochs):
+                row |= run.watched(watch)
             run.end_epoch(row)
-            run.save()
-            run.draw(curves)
-            bar.update(shown, description=f"{checkpoints.stage} {epoch}/{settings.epochs}{run.last_score()}")
-    model.load_state_dict(state.best["model"])
+            if state.epoch == run.budget.epochs or agreement.worth_saving():
+                run.save()
+            if scored or run.drawn_s() > CURVES_EVERY_S:
+                run.draw(curves)
+            bar.update(shown, description=f"{checkpoints.stage} {state.epoch}/{run.budget.epochs}{run.last_score()}")
+    model.load_state_dict(state.kept["model"])
     accelerator.end_training()
-    return Fit(state.history, state.best["epoch"], run.speed())
+    epoch = state.kept["epoch"]
+    return Fit(state.history, epoch, run.budget.done(epoch), run.speed())
+
+
+def refuse_empty(splits: dict[str, FacePixels]) -> None:
+    """Raise FacerepError for a split without photographs."""
+    for split, pixels in splits.items():
+        if not len(pixels):
+            raise FacerepError(f"no photographs to {split} with; look at metrics/select.json for where they went.")
 
 
 @dataclass
@@ -111,9 +138,8 @@ class State:
     epoch: int = 0  # how many have ended
     step: int = 0  # how many of this epoch's are done
     history: History = field(default_factory=list)
-    best: dict[str, Any] = field(
-        default_factory=dict
-    )  # `epoch`, `value` and `model` (weights) of the best so far; or empty
+    # `epoch`, `value` and `model` (weights) of what is kept so far; or empty
+    kept: dict[str, Any] = field(default_factory=dict)
     photographs: int = 0  # trained on so far
     seconds: float = 0.0  # that this took
 
@@ -172,11 +198,13 @@ class _Run:
     network: nn.Module  # the state's model with autocast and, with many processes, their common gradient
     loaders: dict[str, Loader]
     state: State
+    budget: Budget
+    drawn: float = 0.0  # when the curves were, by time.monotonic
 
     @property
-    def steps(self) -> int:
-        """Of an epoch."""
-        return self.loaders["train"].batches.steps
+    def done(self) -> int:
+        """How many steps of the run are done."""
+        return self.budget.done(self.state.epoch) + self.state.step
 
     @property
     def monitor(self) -> str:
@@ -189,7 +217,8 @@ class _Run:
         draws = Draws(self.seed, state.epoch, self.accelerator.device)
         self.network.train()
         start = time.perf_counter()
-        for batch, photographs in self.loaders["train"].epoch(state.epoch, state.step):
+        left = self.budget.of_epoch(state.epoch) - state.step
+        for batch, photographs in islice(self.loaders["train"].epoch(state.epoch, state.step), left):
             losses, scores = self._forward(batch, draws, train=True)
             # many processes take the mean of their gradients: this makes it that of the whole batch
             (losses.sum() * (self.accelerator.num_processes / photographs)).backward()
@@ -200,13 +229,21 @@ class _Run:
                 nn.utils.clip_grad_norm_(state.model.parameters(), self.settings.clip_norm)
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
-            state.average.update()
+            state.average.update(self.done)
             state.step += 1
             state.photographs += photographs
             advance()
             state.seconds += time.perf_counter() - start
             self._save_if_wanted()
             start = time.perf_counter()
+
+    def score(self) -> dict[str, float]:
+        """Loss and scores over every split that is not trained on."""
+        row: dict[str, float] = {}
+        for split in self.loaders:
+            if split != "train":
+                row |= self.evaluate(split)
+        return row
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
@@ -223,6 +260,12 @@ class _Run:
         self._save_if_wanted()  # out here, where the model holds its own weights
         return means.result(split)
 
+    def watched(self, watch: Watch) -> dict[str, float]:
+        """What else is measured, of the weights that are scored."""
+        self.network.eval()
+        with self.state.average.applied():
+            return watch.measure()
+
     def _forward(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Mapping[str, Tensor | ByClass]]:
         """Losses and scores of a batch."""
         inputs, truth = self.task.prepare(batch, draws, train)
@@ -238,28 +281,36 @@ class _Run:
 
     def _factor(self) -> float:
         """The share of the peak learning rate that the next step takes."""
-        return learning_rate_factor(self.settings, self.state.epoch * self.steps + self.state.step, self.steps)
+        return learning_rate_factor(self.settings, self.done, self.budget.steps)
 
     def end_epoch(self, row: dict[str, float]) -> None:
-        """Note the epoch's measures in the history, and keep the weights if they are the best."""
+        """Note the epoch's measures, and begin the next one."""
         state = self.state
         if not all(math.isfinite(value) for value in row.values()):
             raise FacerepError(
                 f"{self.checkpoints.stage}: the loss is not a number after epoch {state.epoch + 1}; lower "
                 f"{self.checkpoints.stage}.learning_rate."
             )
-        if self.monitor in row and self._is_best(row[self.monitor]):
+        state.epoch, state.step, state.means = state.epoch + 1, 0, Means(self.accelerator)
+        self.note(row)
+
+    def note(self, row: dict[str, float]) -> None:
+        """Add a row to the history, and keep the weights where they are those to be kept: averaged, where they are."""
+        state = self.state
+        state.history.append(row | {"learning_rate": self.settings.learning_rate * self._factor()})
+        if self._is_kept(row):
             with state.average.applied():
                 weights = {k: v.detach().cpu().clone() for k, v in state.model.state_dict().items()}
-            state.best = {"epoch": state.epoch + 1, "value": row[self.monitor], "model": weights}
-        state.epoch, state.step, state.means = state.epoch + 1, 0, Means(self.accelerator)
-        row["learning_rate"] = self.settings.learning_rate * self._factor()
-        state.history.append(row)
+            state.kept = {"epoch": state.epoch, "value": row[self.monitor], "model": weights}
 
-    def _is_best(self, value: float) -> bool:
-        """Whether no epoch before has had so good a value on val."""
-        best = self.state.best
-        return not best or (value > best["value"] if self.task.largest else value < best["value"])
+    def _is_kept(self, row: dict[str, float]) -> bool:
+        """Whether these are the last weights, or no epoch before has had so good a value on val."""
+        if self.settings.keep == "last":
+            return self.state.epoch == self.budget.epochs
+        if self.monitor not in row:
+            return False
+        value, kept = row[self.monitor], self.state.kept
+        return not kept or (value > kept["value"] if self.task.largest else value < kept["value"])
 
     def last_score(self) -> str:
         """What chooses the epoch, of the last one that was scored, for the progress bar."""
@@ -270,6 +321,11 @@ class _Run:
         """Write the curves so far; the main process does."""
         if self.accelerator.is_main_process:
             write_curves(self.state.history, folder)
+        self.drawn = time.monotonic()
+
+    def drawn_s(self) -> float:
+        """Seconds since the curves were written."""
+        return time.monotonic() - self.drawn
 
     def _save_if_wanted(self) -> None:
         wanted = self.agreement.wanted()
@@ -277,15 +333,16 @@ class _Run:
             self.save(insist=wanted.stop)
         if wanted.stop:
             self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has ended
+            epoch, step = self.state.epoch, self.state.step
             raise FacerepError(
-                f"stopped by {self.agreement.reason} in epoch {self.state.epoch + 1}, after {self.state.step} of "
-                f"{self.steps} steps; the checkpoint is saved: run the same command again to go on."
+                f"stopped by {self.agreement.reason} in epoch {epoch + 1}, after {step} of {self.budget.of_epoch(epoch)} "
+                "steps; the checkpoint is saved: run the same command again to go on."
             )
 
     def save(self, insist: bool = False) -> None:
         """Save a checkpoint; the main process does. A bucket may fail, if nobody insists: it will come back."""
+        start = time.monotonic()
         saved = self.state.state_dict()
-        self.agreement.saved()
         if self.accelerator.is_main_process:
             try:
                 self.checkpoints.save(saved, self.state.epoch, self.state.step)
@@ -293,6 +350,7 @@ class _Run:
                 if insist or not self.checkpoints.is_remote:
                     raise
                 self.accelerator.print(f"{self.checkpoints.stage}: {error} Training goes on meanwhile.")
+        self.agreement.saved(time.monotonic() - start)
 
     def restore(self) -> None:
         """Go on from the newest checkpoint, if there is one: the main process reads it, for all."""
@@ -301,8 +359,9 @@ class _Run:
         if saved is None:
             return
         self.state.load_state_dict(saved)
-        if self.state.epoch < self.settings.epochs:
-            told = f"going on in epoch {self.state.epoch + 1}, after {self.state.step} of {self.steps} steps"
+        epoch = self.state.epoch
+        if epoch < self.budget.epochs:
+            told = f"going on in epoch {epoch + 1}, after {self.state.step} of {self.budget.of_epoch(epoch)} steps"
         else:
             told = f"this run had ended, its result is taken from {self.checkpoints.place} (delete that to train again)"
         self.accelerator.print(f"{self.checkpoints.stage}: {told}")

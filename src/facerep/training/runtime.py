@@ -43,13 +43,16 @@ def accelerator_for(runtime: Runtime) -> Accelerator:
     # else every new tensor is filled first: 3 % of a training step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    bf16 = has_bf16(device)
     if runtime.precision == "bf16" and device == "mps":
         raise FacerepError("precision = 'bf16': not supported on mps here; use auto or fp32.")
-    use = runtime.precision == "bf16" or (runtime.precision == "auto" and bf16)
-    accelerator = Accelerator(mixed_precision="bf16" if use else "no", cpu=device == "cpu")
+    accelerator = Accelerator(mixed_precision="bf16" if in_bf16(runtime) else "no", cpu=device == "cpu")
     torch.set_num_threads(runtime.threads)  # after Accelerate, which sets it too
     return accelerator
+
+
+def in_bf16(runtime: Runtime) -> bool:
+    """Whether a run computes in bf16, under autocast: asked for, or left open on a device that has units for it."""
+    return runtime.precision == "bf16" or (runtime.precision == "auto" and has_bf16(_device(runtime.device)))
 
 
 def arithmetic(runtime: Runtime) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from facerep.core.errors import FacerepError
 from facerep.params import Archive, Download, Params
 from facerep.presets import params_with
 from facerep.select.stage import _split_labelled
-from facerep.study.runs.preflight import left_to_learn, look_at_data, refuse_clone
+from facerep.study.runs.preflight import left_to_learn, look_at_data, refuse_clone, refuse_uncommitted
 from tests.support.paths import ROOT
 from tests.support.repository import sh
 
@@ -47,6 +47,29 @@ def test_a_clone_without_older_files_is_refused(tmp_path: Path) -> None:
     sh("git", "clone", "-q", "--filter=blob:none", origin.as_uri(), str(clone), cwd=tmp_path)
     with pytest.raises(FacerepError, match=r"lacks files of older commits .* clone it again without --filter"):
         refuse_clone(clone)
+
+
+@pytest.mark.parametrize("how", ["untracked", "ignored", "staged", "changed", "not there"])
+def test_a_list_to_exclude_that_is_not_in_the_last_commit_is_refused(how: str, tmp_path: Path) -> None:
+    """DVC's queue runs in a copy of that commit."""
+    repo = commits(tmp_path / "facerep")
+    (repo / "lists").mkdir()
+    for name in ("good.txt", "list.csv"):
+        (repo / "lists" / name).write_text("key\nall/a/b\n")
+    sh("git", "add", "lists" if how == "changed" else "lists/good.txt", cwd=repo)
+    sh("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "lists", cwd=repo)
+    refuse_uncommitted({"lists/good.txt"}, repo)
+    if how == "ignored":
+        (repo / ".gitignore").write_text("*.csv\n")
+    elif how == "staged":
+        sh("git", "add", "lists/list.csv", cwd=repo)
+    elif how == "changed":
+        (repo / "lists/list.csv").write_text("key\nall/a/c\n")
+    elif how == "not there":
+        (repo / "lists/list.csv").unlink()
+    words = "no such file" if how == "not there" else r"not as in the last commit.*commit it first\.$"
+    with pytest.raises(FacerepError, match=rf"^select\.exclude = .*lists/list\.csv': {words}"):
+        refuse_uncommitted({"lists/good.txt", "lists/list.csv"}, repo)
 
 
 @pytest.mark.parametrize("name", ["a b", "a[b]", "100%", "a&b+c;d:e~f!g", "it's"])

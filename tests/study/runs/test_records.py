@@ -34,6 +34,13 @@ def test_a_record_becomes_rows() -> None:
     assert {r["measure"] for r in curves} == {"train/loss", "val/loss"}, "the mark of the kept epoch is no measure"
 
 
+@pytest.mark.parametrize(("variant", "expected"), [("rotated", [4, 6, 4]), ("original", [0, 1, 2])])
+def test_the_seed_of_pretraining_is_told(variant: str, expected: list[int]) -> None:
+    of = study(seeds=[0, 1, 2], pretraining_seeds=[4, 6])
+    found = tables(of, records(of, lambda run: 0.3))["runs"].to_pylist()
+    assert [row["pretraining_seed"] for row in found if row["variant"] == variant and row["labels"] == 4] == expected
+
+
 def test_balanced_values_are_scikit_learns() -> None:
     classes = {"a": 90, "b": 20, "c": 10}
     made = record(
@@ -57,7 +64,16 @@ def test_results_of_before_balanced_accuracy_are_read_with_nulls(tmp_path: Path)
     of = study(seeds=[0])
     found = tables(of, records(of, lambda run: 0.3))
     write_tables(found, tmp_path)
-    later = ["balanced_accuracy", "probe_balanced", "knn_balanced", "chance", "majority", "measure", "val_score"]
+    later = [
+        "pretraining_seed",
+        "balanced_accuracy",
+        "probe_balanced",
+        "knn_balanced",
+        "chance",
+        "majority",
+        "measure",
+        "val_score",
+    ]
     pq.write_table(found["runs"].drop_columns(later), tmp_path / "runs.parquet")
     runs = read_tables(tmp_path)["runs"]
     assert runs.schema.equals(found["runs"].schema)
@@ -83,6 +99,23 @@ def test_tables_are_in_order_and_pretraining_stands_once_a_seed() -> None:
     pretraining = [r for r in found["curves"].to_pylist() if r["stage"] == "pretrain"]
     assert {(r["variant"], r["labels"]) for r in pretraining} == {("rotated", 2), ("grayscale", 2)}
     assert tables(of, made)["curves"].equals(found["curves"])
+
+
+def test_the_curves_of_a_model_that_seeds_share_stand_once() -> None:
+    """Those of another model stand beside them; what is measured of the labelled task stands for every seed."""
+    of = study(seeds=[0, 1, 2, 3], pretraining_seeds=[0, 1])
+    made = records(of, lambda run: 0.3)
+    for one in made:
+        if one.run.settings["pretrain.seed"] == 1 and one.run.variant != "original":
+            one.files["metrics/pretrain/curves.json"] = json.dumps([{"epoch": 1.0, "val/loss": 3.0}]).encode()
+    found = tables(of, made)
+    pretraining = [r for r in found["curves"].to_pylist() if r["stage"] == "pretrain"]
+    assert {(r["variant"], r["seed"]) for r in pretraining} == {
+        (v, s) for v in ("rotated", "grayscale") for s in (0, 1)
+    }
+    assert len(found["verification"]) == 3 * 4 * 50
+    again = joined(split(found).values(), list(of.variants))
+    assert all(again[name].equals(table) for name, table in found.items())
 
 
 def test_tables_are_written_read_and_taken_apart_as_they_were(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from facerep.study.runs.tuning import tune
 from tests.support.study.runs import planner, study
 
 TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 0.004]}}
-SET = {"finetune.epochs": 10, "pretrain.epochs": 6, "threads": 1}
+SET = {"finetune.steps": 10, "pretrain.epochs": 6, "threads": 1}
 SELECTED = {"labelled_identities": 5, "roles": {"pretrain": {"photographs": 100}}}
-# of a run: 10 epochs × 4 labels × 5 classes = 200 photographs are learned from
-of = study(seeds=[0, 1], budgets={4: {}}, set=SET)
+# of a run: 10 steps × 4 labels × 5 classes, less than a batch of 64, = 200 photographs are learned from
+of = study(seeds=[0, 1], pretraining_seeds=[0, 1], budgets={4: {}}, set=SET)
 
 
 def runs(variant: str | None = None) -> list[Run]:
@@ -50,10 +50,30 @@ def test_where_a_variant_was_timed_its_own_runs_count() -> None:
 
 
 def test_a_model_is_pretrained_once_for_all_budgets() -> None:
-    two = study(seeds=[0], budgets={4: {}, 8: {"finetune.epochs": 5}}, set=SET)
+    two = study(seeds=[0], budgets={4: {}, 8: {"finetune.steps": 5}}, set=SET)
     first, *_ = planner(two).runs({})
     left = remaining(two, planner(two), {first.name: 0.5}, {first.name: 75.0}, SELECTED)
     assert left == Remaining(5, pytest.approx(5 * 75 + 600 * 0.25 + 4 * 600 * 0.25))
+
+
+def test_a_model_is_pretrained_once_for_all_seeds_that_share_it() -> None:
+    shared = study(seeds=[0, 1, 2, 3], pretraining_seeds=[0, 1], budgets={4: {}}, set=SET)
+    first, *_ = planner(shared).runs({})
+    left = remaining(shared, planner(shared), {first.name: 0.5}, {first.name: 75.0}, SELECTED)
+    assert left == Remaining(11, pytest.approx(11 * 75 + 2 * 600 * 0.25 + 2 * 4 * 600 * 0.25))
+
+
+def test_of_a_variants_timed_runs_the_longest_pretrained() -> None:
+    """Three budgets were timed at the first seed: 500, 80 and 90 s. Two more pretrainings, then only what follows them."""
+    own = study(seeds=[0, 1, 2], pretraining_seeds=[0, 1], budgets={2: {}, 4: {}, 8: {}}, set=SET)
+    every = planner(own).runs({})
+    timed = {
+        run.name: s for run in every if run.seed == 0 for s in [500.0 - 410 * (run.labels > 2) - 10 * (run.labels > 4)]
+    }
+    known = dict.fromkeys(timed, 0.5)
+    left = remaining(own, planner(own), known, timed, SELECTED)
+    each = {"original": 6 * 90, "rotated": 500 + 5 * 90, "grayscale": 500 + 5 * 90}  # 90 is the median
+    assert left == Remaining(18, pytest.approx(sum(each.values())))
 
 
 def test_what_is_tuned_counts_too() -> None:

@@ -262,7 +262,7 @@ def _about(variants: Sequence[str], seeds: int) -> dict[str, Any]:
             "crop": {"method": "detector", "size": 64},
             "pretrain": {"epochs": 12, "learning_rate": 0.002, "clip_norm": 1.0},
             "probe": {"labels": list(BUDGETS)},
-            "finetune": {"epochs": 20, "labels_per_identity": None},
+            "finetune": {"steps": 1200, "labels_per_identity": None},
         },
         "data": {
             "download": {"files": 1, "bytes": 38227968, "archives": [{"name": "lfw.tgz", "sha256": "ab" * 32}]},

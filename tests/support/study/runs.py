@@ -16,7 +16,7 @@ STUDY: dict[str, Any] = {
     "preset": "demo",
     "baseline": "original",
     "seeds": [0, 1, 2, 3, 4, 5, 6, 7],
-    "budgets": {2: {"finetune.epochs": 8}, 4: {}, 8: {}},
+    "budgets": {2: {"finetune.steps": 8}, 4: {}, 8: {}},
     "variants": {
         "original": {"about": "the baseline", "pretext": "original"},
         "rotated": {"about": "turns", "pretext": "rotated", "set": {"pretrain.rotations": "all"}},

@@ -12,7 +12,7 @@ from facerep.resume.scratch import scratch_folder
 from facerep.study.config import Setting, Study
 from facerep.study.runs import queue
 from facerep.study.runs.plan import Planner, Run
-from facerep.study.runs.preflight import look_at_data, refuse_clone
+from facerep.study.runs.preflight import look_at_data, refuse_clone, refuse_uncommitted
 from facerep.study.runs.records import (
     Record,
     Tables,
@@ -108,7 +108,7 @@ class Bench:
                     f"Make these first, with --seeds {foreign[0].seed}, and where that was on another machine bring them "
                     "here: `dvc exp push -A origin` there, `dvc exp pull -A origin` here."
                 )
-            self._make(tuning, jobs, f"{self.study.name}: tuning", share)
+            self._make(self.planner.pretrained_once(tuning), jobs, f"{self.study.name}: tuning", share)
         # a variant whose values are not chosen yet is another machine's
         ready = {name for name in self.study.variants if all(run.variant != name for run in choice.missing)}
         runs = [run for run in self.runs(choice.tuned) if run.variant in ready]
@@ -182,8 +182,10 @@ class Bench:
         runs = [*(trial.run for trial in choice.trials), *self.runs(choice.tuned)]
         runs = [run for run in runs if share.variants is None or run.variant in share.variants]
         done = queue.finished()
+        params = [self.planner.params(run.settings) for run in runs]
+        refuse_uncommitted({each.select.exclude for each in params})
         look_at_data(
-            [self.planner.params(run.settings) for run in runs],
+            params,
             [self.planner.params(run.settings) for run in runs if run.name in done],
         )
         self._looked = True

@@ -19,6 +19,7 @@ from facerep.download.stage import Source, folder_name, source_of
 from facerep.faces.shards import UNLABELLED
 from facerep.params import Params, Select
 from facerep.select.classes import held_out, refuse_one_folder
+from facerep.select.excluded import read_excluded
 
 MOST_BYTES = 2 * 2**30  # an archive above that takes minutes to read the names of
 LEAST = 3  # what select.min_labelled may be at the lowest
@@ -57,6 +58,17 @@ def refuse_clone(root: Path | None = None) -> None:
         raise FacerepError(
             f"{path}: DVC's queue cannot run below a path with {odd!r} in it; move this clone to another folder {INSTEAD}."
         )
+
+
+def refuse_uncommitted(lists: Iterable[str], root: Path | None = None) -> None:
+    """Raises FacerepError for a list of photographs to exclude that DVC's queue would not find, or not as it lies here."""
+    root = root or repository_root()
+    for path in sorted(lists):
+        read_excluded(root / path)
+        if not _git(root, "ls-files", "--", path) or _git(root, "status", "--porcelain", "--", path):
+            raise FacerepError(
+                f"select.exclude = {path!r}: not as in the last commit, from which DVC's queue takes it; commit it first."
+            )
 
 
 def _git(root: Path, *arguments: str) -> str:

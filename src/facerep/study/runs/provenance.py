@@ -41,6 +41,7 @@ def about(
         "baseline": study.baseline,
         "noun": noun,
         "seeds": sorted(study.seeds),
+        "pretraining_seeds": study.pretraining_seeds,
         "budgets": sorted(study.budgets),
         "set": study.set,
         "budgets_set": {str(labels): study.budgets[labels] for labels in sorted(study.budgets)},

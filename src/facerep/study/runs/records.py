@@ -21,7 +21,7 @@ from facerep.study.runs.queue import Experiment, files_of
 STAGES = ("pretrain", "finetune")
 GALLERIES = ("reconstructions", "turns", "views", "neighbours", "hardest_pairs", "nearest")
 RUNS = pa.schema(
-    [("variant", pa.string()), ("labels", pa.int64()), ("seed", pa.int64())]
+    [("variant", pa.string()), ("labels", pa.int64()), ("seed", pa.int64()), ("pretraining_seed", pa.int64())]
     + [(name, pa.float64()) for name in ("accuracy", "top5", "probe", "knn", "auc", "eer", "val_accuracy")]
     + [(name, pa.float64()) for name in ("balanced_accuracy", "probe_balanced", "knn_balanced", "chance", "majority")]
     + [("measure", pa.string()), ("val_score", pa.float64())]  # what chose the epoch, and its value on val
@@ -50,7 +50,16 @@ TUNING = pa.schema(
         ("experiment", pa.string()),
     ]
 )
-LATER = ("balanced_accuracy", "probe_balanced", "knn_balanced", "chance", "majority", "measure", "val_score")
+LATER = (
+    "pretraining_seed",
+    "balanced_accuracy",
+    "probe_balanced",
+    "knn_balanced",
+    "chance",
+    "majority",
+    "measure",
+    "val_score",
+)
 SCHEMAS = {"runs": RUNS, "photographs": PHOTOGRAPHS, "verification": VERIFICATION, "curves": CURVES}
 Tables = dict[str, pa.Table]
 
@@ -83,6 +92,7 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
     own = {"variant": run.variant, "labels": run.labels, "seed": run.seed}
     pretext, finetune = record.json("metrics/pretrain.json").get("test", {}), record.json("metrics/finetune.json")
     row = own | {
+        "pretraining_seed": run.settings.get("pretrain.seed"),
         "accuracy": evaluate["test"]["accuracy"],
         "top5": evaluate["test"]["top5"],
         "probe": probe["probe"]["by_labels"][str(run.labels)],
@@ -157,13 +167,17 @@ def joined(parts: Iterable[Tables], variants: list[str]) -> Tables:
         return place[row["variant"]], row["labels"], row["seed"]
 
     ordered = sorted(parts, key=key)
-    seen: set[tuple[int, int]] = set()
-    for tables in ordered:  # of pretrained models, which all budgets share, one budget's rows are enough
+    seen: set[Any] = set()
+    for tables in ordered:  # what a pretrained model says stands once: for all budgets, and its curves for all seeds
         variant, _, seed = key(tables)
         if (variant, seed) in seen:
             tables["verification"] = VERIFICATION.empty_table()
-            tables["curves"] = tables["curves"].filter(pc.equal(tables["curves"]["stage"], "finetune"))
-        seen.add((variant, seed))
+        curves = tables["curves"]
+        of_pretraining = curves.filter(pc.equal(curves["stage"], "pretrain")).select(["epoch", "measure", "value"])
+        told = (variant, *of_pretraining.to_pydict().values()) if len(of_pretraining) else None
+        if repr(told) in seen:
+            tables["curves"] = curves.filter(pc.equal(curves["stage"], "finetune"))
+        seen |= {(variant, seed), repr(told)}
     return {
         name: pa.concat_tables([schema.empty_table(), *(tables[name] for tables in ordered)]).combine_chunks()
         for name, schema in SCHEMAS.items()

@@ -1,6 +1,6 @@
 """How many of a study's runs remain, and about how long they take: an estimate from those that were timed."""
 
-import json
+from statistics import median
 from typing import Any, NamedTuple
 
 from facerep.params import Params
@@ -30,8 +30,8 @@ def remaining(
     """What of the study is not among `accuracies`, the known runs, and the time that it takes by the `seconds` of these.
 
     What tuning will choose nobody knows: it counts as if the first values were the best. A run costs what the timed ones
-    of its variant did, where there are enough; else what any did, and its pretraining as much for each photograph as
-    theirs cost in fine-tuning.
+    of its variant did, where there are enough, of which the longest pretrained; else what any did, and its pretraining as
+    much for each photograph as theirs cost in fine-tuning. A model is pretrained once for all runs that share it.
 
     Args:
         selected: metrics/select.json of a run; empty: unknown.
@@ -47,7 +47,7 @@ def remaining(
     timed = [run for name, run in every.items() if name in seconds]
     if not (left and timed and selected):
         return Remaining(len(left), None if left else 0.0)
-    made = {_model(run) for name, run in every.items() if name in accuracies}
+    made = {planner.pretraining(run) for name, run in every.items() if name in accuracies}
     return Remaining(len(left), _seconds(study, planner, left, timed, made, seconds, selected))
 
 
@@ -71,7 +71,7 @@ def _seconds(
     planner: Planner,
     left: list[Run],
     timed: list[Run],
-    made: set[str],
+    made: set[str | None],
     seconds: dict[str, float],
     selected: dict[str, Any],
 ) -> float:
@@ -83,27 +83,23 @@ def _seconds(
     total = 0.0
     for run in left:
         own = [seconds[other.name] for other in timed if other.variant == run.variant]
+        model = planner.pretraining(run)
+        pretrains = model is not None and model not in made
+        made = made | {model}
         if len(own) >= len(study.budgets):
-            total += sum(own) / len(own)
+            total += max(own) if pretrains else median(own)
             continue
         total += around + each * (_learned(params[run.name], selected) - learned)
-        if _model(run) not in made:  # pretrained once for all budgets
-            made = made | {_model(run)}
+        if pretrains:
             pretrain = params[run.name].pretrain
             total += each * _passes(params[run.name]) * pretrain.epochs * selected["roles"]["pretrain"]["photographs"]
     return max(0.0, total)
 
 
-def _model(run: Run) -> str:
-    """What a pretrained model depends on, and shares with other runs."""
-    own = {key: value for key, value in run.settings.items() if not key.startswith(("finetune.", "probe."))}
-    return json.dumps(own, sort_keys=True)
-
-
 def _learned(params: Params, selected: dict[str, Any]) -> int:
     """How many photographs fine-tuning sends through the network."""
-    labels = params.finetune.labels_per_identity or 0
-    return int(params.finetune.epochs * labels * selected["labelled_identities"])
+    there = (params.finetune.labels_per_identity or 0) * selected["labelled_identities"]
+    return params.finetune.steps * min(params.finetune.batch_size, int(there))
 
 
 def _passes(params: Params) -> float:

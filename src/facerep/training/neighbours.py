@@ -1,0 +1,43 @@
+"""How often a photograph's nearest neighbours have its label, while something else is learned: a curve, never a choice."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from facerep.faces.pixels import FacePixels
+from facerep.faces.transforms import normalize, to_float
+from facerep.training.probes import knn_answers
+
+BATCH = 256  # of inference; no result depends on it
+
+
+class NeighbourScore:
+    """The accuracy on `val` of the votes of the nearest photographs of `train`, by the pooled features of a backbone.
+
+    In fp32, and of the photographs as they are, as the stage probe has it. Nothing is learned or drawn, so training goes
+    on as if nobody had looked.
+
+    Args:
+        backbone: the very module that is trained; normalised float32 B×3×H×H to an output with `pooler_output` B×D.
+        train, val: labelled photographs.
+    """
+
+    def __init__(self, backbone: nn.Module, train: FacePixels, val: FacePixels) -> None:
+        self.backbone = backbone
+        self.train = train
+        self.val = val
+
+    def __call__(self) -> dict[str, float]:
+        """`val/knn`, 0 … 1; the backbone is in eval mode."""
+        answers = knn_answers(self._features(self.train), self.train.labels.numpy(), self._features(self.val))
+        return {"val/knn": float(np.mean(answers == self.val.labels.numpy()))}
+
+    @torch.no_grad()
+    def _features(self, pixels: FacePixels) -> np.ndarray:
+        """Float32 N×D."""
+        device = next(self.backbone.parameters()).device
+        parts = []
+        for start in range(0, len(pixels), BATCH):
+            images = pixels.__getitems__(range(start, min(start + BATCH, len(pixels)))).images.to(device)
+            parts.append(self.backbone(normalize(to_float(images))).pooler_output.float().cpu())
+        return torch.cat(parts).numpy()
