@@ -30,6 +30,7 @@ from facerep.study.runs.records import (
 from facerep.study.runs.remaining import Remaining, remaining, words
 from facerep.study.runs.said import Said
 from facerep.study.runs.tuning import Choice, tune
+from facerep.study.runs.warm import warm_stages
 
 POLL_S = 3.0
 LOST_S = 30.0  # after which a run whose process is gone will not be collected any more
@@ -238,6 +239,7 @@ class Bench:
             self._look(share)
             if expected := self.expected(jobs):
                 print(f"{self.study.name}: {expected}", flush=True)
+        warm_stages()
         names = {run.name for run in runs}
         failed: set[str] = set()
         for _ in range(TRIES):  # a worker of DVC's may die and take a run along, or two be in each other's way
