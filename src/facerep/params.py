@@ -151,6 +151,7 @@ class Finetune(Training):
 
     steps: Annotated[int, Field(ge=1)]
     labels_per_identity: Annotated[int, Field(ge=1)] | None
+    fewer_labels: bool
     head: Literal["random", "class_means", "linear_probe"]
     reset_last_stage: bool
     trainable: Literal["all", "last_stage", "norms", "head"]

@@ -74,6 +74,7 @@ PRETEXT: dict[str, Any] = {
 LABELLED: dict[str, Any] = {
     "steps": 6,
     "labels_per_identity": None,
+    "fewer_labels": False,
     "head": "random",
     "reset_last_stage": False,
     "trainable": "all",

@@ -95,7 +95,7 @@ def score_frozen(settings: Probe, seed: int, stages: Stages, measure: str = ACCU
         "probe": probes[probe_stage].answers(straight["test"].features) == test.labels,
         "knn": knn_answers(train.features, train.labels, test.features) == test.labels,
     }
-    most = int(np.bincount(train.labels).min())  # n labels per identity means n of every identity
+    most = int(np.bincount(train.labels).max())  # an identity with fewer than n gives all that it has
     budgets = [n for n in settings.labels if n <= most]
     for n in budgets:
         rows = few_labels(train.keys, train.names, n, seed)

@@ -92,7 +92,7 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
     tables = {role: read_selection(selection, role) for role in ("train", "val", "test")}
     measure = measure_of(params.measure, [name for rows in tables.values() for name in rows["identity"].to_pylist()])
     if settings.labels_per_identity is not None:
-        tables["train"] = _few(tables["train"], settings.labels_per_identity, params.seed)
+        tables["train"] = _few(tables["train"], settings.labels_per_identity, settings.fewer_labels, params.seed)
     pairs = zip(tables["train"]["label"].to_pylist(), tables["train"]["identity"].to_pylist(), strict=True)
     names = [name for _, name in sorted(set(pairs))]
     splits = {
@@ -126,7 +126,8 @@ def finetune(params: Params, data: Path, pretrained: Path, out: Path, curves: Pa
             curves,
             score_start=settings.head != "random",
         )
-        metrics: dict[str, Any] = {"identities": len(names), "measure": measure}
+        metrics: dict[str, Any] = {"identities": len(names), "labels": len(tables["train"]) / len(names)}
+        metrics["measure"] = measure
         if not is_main_process():
             return metrics
         metrics |= report(result, splits, curves)
@@ -161,12 +162,12 @@ def start_of(result: Fit, head: str, measure: str, end: float) -> dict[str, Any]
     return {"start": {"val": val}, "notes": notes}
 
 
-def _few(rows: pa.Table, labels: int, seed: int) -> pa.Table:
+def _few(rows: pa.Table, labels: int, fewer: bool, seed: int) -> pa.Table:
     identities = rows["identity"].to_pylist()
     least, name = min((n, name) for name, n in Counter(identities).items())
-    if least < labels:
+    if least < labels and not fewer:
         raise FacerepError(
             f"finetune.labels_per_identity = {labels}: identity {name!r} has only {least} photographs to train on; "
-            "ask for fewer labels, or raise select.min_labelled."
+            "ask for fewer labels, raise select.min_labelled, or set finetune.fewer_labels."
         )
     return rows.take(pa.array(few_labels(rows["key"].to_pylist(), identities, labels, seed)))

@@ -26,7 +26,7 @@ _SAVED = [f"{what}{end}" for what in ("equal", "saved", "ratio") for end in ("",
 SAVED = pa.schema(
     [("variant", pa.string()), ("labels", pa.int64()), ("accuracy", pa.float64())]
     + [(name, pa.float64()) for name in _SAVED]
-    + [("least", pa.int64()), ("most", pa.int64())]  # the budgets between which the curve was measured
+    + [("least", pa.float64()), ("most", pa.float64())]  # the labels between which the curve was measured
 )
 
 
@@ -54,6 +54,7 @@ def answer(study: Study, tables: Tables) -> Answers:
         )
     rows = _own_rows(study.baseline, values_of(study, tables, study.baseline, whole[study.baseline]))
     saved: list[dict[str, Any]] = []
+    used = _labels_used(tables)
     for variant in study.variants:
         rivals = rivals_of(study, variant)
         seeds = [seed for seed in whole[variant] if all(seed in whole[rival] for rival in rivals)]
@@ -64,7 +65,7 @@ def answer(study: Study, tables: Tables) -> Answers:
         rows += [_row(key, arms, family_of(study, variant)) for key in compared]
         alone = {key: of[:, 0] for key, of in arms.values.items() if key not in compared}
         rows += _own_rows(variant, {key: of for key, of in alone.items() if not np.isnan(of).any()})
-        saved += _saved_rows(study, variant, arms, measure or ACCURACY)
+        saved += _saved_rows(study, variant, arms, measure or ACCURACY, used)
     _adjust(rows, study)
     order = {variant: n for n, variant in enumerate([study.baseline, *study.variants])}
     measures = [*BY_LABELS, *BY_MODEL]
@@ -146,8 +147,19 @@ def _row(key: Key, arms: Arms, family: int) -> dict[str, Any]:
     return row
 
 
-def _saved_rows(study: Study, variant: str, arms: Arms, measure: str) -> list[dict[str, Any]]:
-    """Against a curve of the best rival at each budget, those too that only some of them have."""
+def _labels_used(tables: Tables) -> dict[int, float]:
+    """How many labels per identity a budget comes to in the mean; the budget itself where that is not known."""
+    found: dict[int, list[float]] = {}
+    for row in tables["runs"].to_pylist():
+        found.setdefault(row["labels"], []).append(row["labels_used"] or row["labels"])
+    return {labels: float(np.mean(used)) for labels, used in found.items()}
+
+
+def _saved_rows(study: Study, variant: str, arms: Arms, measure: str, used: dict[int, float]) -> list[dict[str, Any]]:
+    """Against a curve of the best rival at each budget, those too that only some of them have.
+
+    A budget that some identities have too few photographs for stands on the curve where its mean lies.
+    """
     labels = sorted(study.budgets)
     curve = sorted(
         n for of, n in arms.values if of == measure and n is not None and not np.isnan(arms.values[of, n][:, 1:]).all()
@@ -156,8 +168,9 @@ def _saved_rows(study: Study, variant: str, arms: Arms, measure: str) -> list[di
     drawn = np.stack([np.nanmax(arms.replicates[measure, n][:, 1:], axis=1) for n in curve], axis=1)
     mine = np.array([arms.values[measure, n][:, 0].mean() for n in labels])
     replicates = np.stack([arms.replicates[measure, n][:, 0] for n in labels], axis=1)
-    rows = labels_saved(np.array(curve), means, drawn, np.array(labels), mine, replicates, arms.units)
-    return [{"variant": variant, **row._asdict(), "least": curve[0], "most": curve[-1]} for row in rows]
+    at = np.array([used[n] for n in curve])
+    rows = labels_saved(at, means, drawn, np.array(labels), mine, replicates, arms.units)
+    return [{"variant": variant, **row._asdict(), "least": at[0], "most": at[-1]} for row in rows]
 
 
 def _adjust(rows: list[dict[str, Any]], study: Study) -> None:

@@ -158,8 +158,8 @@ def _factor(row: Row, ratio: float) -> str:
 
 def _labels(row: Row, equal: float) -> str:
     if math.isinf(equal):
-        return f"more than {row['most']}"
-    return f"fewer than {row['least']}" if equal == 0 else f"{equal:.1f}"
+        return f"more than {row['most']:.3g}"
+    return f"fewer than {row['least']:.3g}" if equal == 0 else f"{equal:.1f}"
 
 
 def _caveats(judged: dict[str, Row]) -> list[str]:

@@ -25,6 +25,7 @@ RUNS = pa.schema(
     + [(name, pa.float64()) for name in ("accuracy", "top5", "probe", "knn", "auc", "eer", "val_accuracy")]
     + [(name, pa.float64()) for name in ("balanced_accuracy", "probe_balanced", "knn_balanced", "chance", "majority")]
     + [("measure", pa.string()), ("val_score", pa.float64())]  # what chose the epoch, and its value on val
+    + [("labels_used", pa.float64())]  # per identity in the mean: fewer than `labels` where some have fewer
     + [(name, pa.float64()) for name in ("pretext_accuracy", "pretext_psnr", "pretext_psnr_grey")]
     + [("experiment", pa.string()), ("commit", pa.string()), ("code", pa.string()), ("seconds", pa.float64())]
 )
@@ -52,6 +53,7 @@ TUNING = pa.schema(
 )
 LATER = (
     "pretraining_seed",
+    "labels_used",
     "balanced_accuracy",
     "probe_balanced",
     "knn_balanced",
@@ -92,7 +94,8 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
     own = {"variant": run.variant, "labels": run.labels, "seed": run.seed}
     pretext, finetune = record.json("metrics/pretrain.json").get("test", {}), record.json("metrics/finetune.json")
     row = own | {
-        "pretraining_seed": run.settings.get("pretrain.seed"),
+        "pretraining_seed": _pretraining_seed(record),
+        "labels_used": finetune["labels"],
         "accuracy": evaluate["test"]["accuracy"],
         "top5": evaluate["test"]["top5"],
         "probe": probe["probe"]["by_labels"][str(run.labels)],
@@ -137,6 +140,13 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
         "verification": _with(verification, own, VERIFICATION),
         "curves": pa.Table.from_pylist(curves, CURVES),
     }
+
+
+def _pretraining_seed(record: Record) -> int | None:
+    """None where what was pretrained on depends on the seed of the labelled task, so that no two of these share a model."""
+    pretrain = parse_yaml(record.files["params.yaml"].decode())["pretrain"]
+    alone = pretrain["include_labelled"] or pretrain["score_knn_every"]
+    return None if alone else int(pretrain["seed"])
 
 
 def val_score(finetune: dict[str, Any]) -> float:
