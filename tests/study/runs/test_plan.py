@@ -151,7 +151,7 @@ def test_a_model_that_sees_labelled_photographs_is_of_one_seed(change: dict[str,
 @pytest.mark.parametrize(
     ("settings", "shared"),
     [
-        ({"finetune.epochs": 9, "finetune.learning_rate": 0.1, "evaluate.bootstrap": 200, "probe.labels": [1]}, True),
+        ({"finetune.steps": 9, "finetune.learning_rate": 0.1, "evaluate.bootstrap": 200, "probe.labels": [1]}, True),
         ({"measure": "accuracy", "seed": 5, "save_every_s": 1.0, "finetune.labels_per_identity": 3}, True),
         ({"pretrain.learning_rate": 0.1}, False),
         ({"model.image_size": 32}, False),
