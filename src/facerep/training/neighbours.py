@@ -6,9 +6,8 @@ from torch import nn
 
 from facerep.faces.pixels import FacePixels
 from facerep.faces.transforms import normalize, to_float
+from facerep.training.inference import batches
 from facerep.training.probes import knn_answers
-
-BATCH = 256  # of inference; no result depends on it
 
 
 class NeighbourScore:
@@ -37,7 +36,7 @@ class NeighbourScore:
         """Float32 N×D."""
         device = next(self.backbone.parameters()).device
         parts = []
-        for start in range(0, len(pixels), BATCH):
-            images = pixels.__getitems__(range(start, min(start + BATCH, len(pixels)))).images.to(device)
+        for rows in batches(pixels):
+            images = pixels.__getitems__(rows).images.to(device)
             parts.append(self.backbone(normalize(to_float(images))).pooler_output.float().cpu())
         return torch.cat(parts).numpy()
