@@ -1,5 +1,7 @@
 """One thin script per stage, run as `python -m stages.crop`. Here: what each does around its one call."""
 
+# ruff: noqa: E402  # the first import of ours may end this process
+
 import signal
 import sys
 from collections.abc import Callable
@@ -7,8 +9,15 @@ from pathlib import Path
 from typing import Any
 
 # `dvc exp run --temp` runs a copy of the repository: use the copy's src, not the one that is installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
 
+from facerep.core.handover import handed_over
+
+if (status := handed_over(ROOT)) is not None:  # another process, which has imported everything, has done it
+    sys.exit(status)
+
+# isort: split
 import facerep.resume.stopping  # noqa: F401  # first: it notes which process started this one
 
 # isort: split

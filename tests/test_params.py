@@ -87,6 +87,7 @@ def test_it_is_short() -> None:
         ("finetune.labels_per_identity", 0, ["finetune.labels_per_identity = 0"]),
         ("select.test_fraction", 0.9, ["select", "val_fraction + test_fraction", "below 1"]),
         ("model.image_size", 48, ["model.image_size = 48", "multiple of 32"]),
+        ("model.layer_scale", 0.0, ["model.layer_scale = 0.0", "greater than 0"]),
         ("model.name", "", ["model.name = ''"]),
         ("pretrain.warmup_ratio", 1.0, ["pretrain.warmup_ratio = 1.0", "less than 1"]),
         ("finetune.warmup_ratio", float("nan"), ["finetune.warmup_ratio = nan"]),

@@ -18,7 +18,19 @@ import pytest
 from benchmarks.variants import Done, Here, Variant, Work, interleaved, measure, timed
 from tests.support.paths import ROOT
 
-SCRIPTS = ("train_step", "loop", "loader", "roofline", "scaling", "peers", "crop", "scale", "detectors", "remote")
+SCRIPTS = (
+    "train_step",
+    "loop",
+    "loader",
+    "roofline",
+    "scaling",
+    "peers",
+    "crop",
+    "scale",
+    "detectors",
+    "remote",
+    "study",
+)
 TINY = {
     "train_step": "--grayscale atto:32:2 --rotated atto:32:4",
     "loader": "--case atto:32:4 --photographs 20 --distinct 4 --workers 0 1",
@@ -28,6 +40,7 @@ TINY = {
     "scale": "--photographs 60 120 --distinct 4 --index 2000",
     "detectors": "--photographs 2 --copies 1 --drawn 4",
     "remote": "--photographs 12",
+    "study": "--runs 2 --steps 2",
 }
 RATIOS = {
     "train_step": {
@@ -46,6 +59,7 @@ RATIOS = {
     "scale": {"time_each", "peak"},
     "detectors": {f"{name}_vs_dlib" for name in ("centerface", "centerface_160", "blazeface_short", "blazeface_full")},
     "remote": {"add", "push", "pull"},
+    "study": {"wall"},
 }
 PEERS = ("timm", "lightly", "centerface", "blazeface")
 QUICK = ["--threads", "1", "--repeats", "1", "--seconds", "0"]

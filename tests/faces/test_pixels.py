@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvf
 
 from facerep.core.errors import FacerepError
 from facerep.faces.pixels import Batch, FacePixels, decode_face
@@ -170,3 +172,12 @@ def test_a_row_of_no_bytes_is_named_too(faces: Path) -> None:
 
 def test_no_rows_are_no_faces(faces: Path) -> None:
     assert len(FacePixels(faces, read_index(faces / "index.parquet").slice(0, 0), None)) == 0
+
+
+@pytest.mark.parametrize("size", [16, 33, 47, 96])
+def test_faces_are_resized_as_torchvision_does_it_to_the_bit(faces: Path, size: int) -> None:
+    index = read_index(faces / "index.parquet")
+    for row in index.to_pylist():
+        face = by_pil(stored(faces, row))
+        wanted = tvf.resize(face, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+        assert torch.equal(decode_face(stored(faces, row), size), wanted)

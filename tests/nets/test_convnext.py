@@ -362,3 +362,13 @@ for name in {names!r}:
     for name, sentence in zip(names, sentences, strict=True):
         assert sentence.startswith(f"model.name = {name!r}: neither one of atto, femto")
         assert sentence.endswith(").")
+
+
+def test_who_builds_no_network_does_not_wait_for_transformers() -> None:
+    """It takes two seconds of a core, and facerep.training and the stages import all of nets."""
+    modules = ["convert", "convnext", "depthwise", "fast", "features", "groups", "loading"]
+    heavy = ["transformers", "torchvision", "torch._dynamo", "scipy", "matplotlib"]
+    code = f"import sys, {', '.join(f'facerep.nets.{name}' for name in modules)}\n"
+    code += f"print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

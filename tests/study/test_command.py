@@ -19,6 +19,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study's file, in a repository without experiments."""
     monkeypatch.setenv("FACEREP_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setattr("facerep.study.runs.queue.finished", dict)
+    monkeypatch.setattr(Bench, "expected", lambda *_: "13 runs, about 2 hours, remain.")  # test_pace.py times a step
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(STUDY | {"seeds": [0, 1]}, sort_keys=False))
     return path
@@ -53,7 +54,9 @@ def test_a_plan_prints_the_lines_of_what_is_missing_and_runs_nothing(
     monkeypatch.setattr("facerep.study.runs.queue.finished", lambda: done)
     monkeypatch.setattr(Bench, "scores", lambda _: {})
     run_study(file, 1, None, None, True, tmp_path / "results", False)
-    assert capsys.readouterr().out.splitlines() == [run.line for run in runs[5:]]
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [run.line for run in runs[5:]]
+    assert printed.err == "small: 13 runs, about 2 hours, remain.\n", "beside the lines, which may go into a file"
     run_study(file, 1, [1], ["rotated"], True, tmp_path / "results", False)
     mine = [run.line for run in runs if (run.seed, run.variant) == (1, "rotated")]
     assert capsys.readouterr().out.splitlines() == mine and len(mine) == 3

@@ -49,7 +49,7 @@ STUDY: dict[str, Any] = {
 
 def environment(**more: str) -> dict[str, str]:
     """A user's who has this repository installed: its command and this Python's programs first, and nothing of FACEREP_*."""
-    left_out = ("FACEREP_SCRATCH", "FACEREP_MIRROR")
+    left_out = ("FACEREP_SCRATCH", "FACEREP_MIRROR", "FACEREP_WARM")
     path = os.pathsep.join([str(_command()), str(Path(sys.executable).parent), os.environ["PATH"]])
     own = {"PATH": path, "PYTHONPATH": str(ROOT / "src")}
     return {name: value for name, value in os.environ.items() if name not in left_out} | own | more

@@ -7,8 +7,6 @@ on the tenth, as many genuine as impostor pairs counting, and nobody stands in t
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.metrics import auc, roc_curve
-from sklearn.utils.random import sample_without_replacement
 
 from facerep.core.errors import FacerepError
 
@@ -50,6 +48,8 @@ def verification(
         raise FacerepError(
             "verification: the features hold values that are not finite; lower pretrain.learning_rate and train again."
         )
+    from sklearn.metrics import auc  # here and below: a second, for what fine-tuned models do not need
+
     unit = _unit(features)
     genuine, genuine_of = genuine_similarities(unit, labels)
     impostor = impostor_similarities(unit, labels, max_impostors, [seed, 0])
@@ -85,6 +85,8 @@ def verification_bootstrap(
 
     Field & Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69 (2007), on resampling what pairs are made of.
     """
+    from sklearn.metrics import auc
+
     pairs = all_pairs(features, labels, max_impostors, seed)
     order = np.argsort(-pairs.similarity, kind="stable")
     first, second, genuine = pairs.first[order], pairs.second[order], pairs.genuine[order]
@@ -181,6 +183,8 @@ def _best_threshold(genuine: np.ndarray, impostor: np.ndarray) -> float:
 
 def _curve(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """fpr, tpr and thresholds with every distinct score, so that no operating point is lost."""
+    from sklearn.metrics import roc_curve
+
     truth = np.repeat([1, 0], [len(genuine), len(impostor)])
     return roc_curve(truth, np.concatenate([genuine, impostor]), drop_intermediate=False)
 
@@ -219,6 +223,8 @@ def impostor_pairs(labels: np.ndarray, most: int, seed: list[int]) -> tuple[np.n
     order, ends = _grouped(labels)
     total = int((len(order) - ends).sum())
     if total > most:
+        from sklearn.utils.random import sample_without_replacement
+
         generator = np.random.RandomState(np.random.MT19937(seed))
         ranks = np.sort(sample_without_replacement(total, most, random_state=generator))
     else:

@@ -13,10 +13,8 @@ import pyarrow as pa
 import simplejpeg
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
-from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
 
 from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
@@ -44,9 +42,16 @@ def _processes() -> int:
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
+    """uint8 …×3×H×H to …×3×size×size, as torchvision's resize has it."""
     if images.shape[-1] == size:
         return images
-    return tvf.resize(images, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    batch = images.reshape(-1, *images.shape[-3:])
+    if images.is_cuda:  # where torch resizes floats alone
+        batch = batch.float()
+    batch = interpolate(batch, (size, size), mode="bicubic", antialias=True)
+    if images.is_cuda:
+        batch = batch.clamp_(0, 255).round_().to(images.dtype)
+    return batch.view(*images.shape[:-2], size, size)
 
 
 class FacePixels(Dataset[Batch]):
@@ -128,6 +133,8 @@ class FacePixels(Dataset[Batch]):
         return out
 
     def _decode_on_gpu(self, indices: Sequence[int], device: torch.device) -> Tensor:
+        from torchvision.io import ImageReadMode, decode_jpeg  # a second, for what few runs need
+
         jpegs = [self.reader.read(self.shards[n], int(self.offsets[n]), int(self.lengths[n])) for n in indices]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torchcodec, which is to take over and is not needed otherwise

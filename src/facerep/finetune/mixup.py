@@ -8,7 +8,6 @@ that they are the same however a run is cut into batches and processes.
 from typing import NamedTuple
 
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -44,6 +43,8 @@ def shares(samples: Tensor, draws: Draws, alpha: float) -> Tensor:
         draws: of this epoch.
         alpha: above 0; small: mostly next to nothing or next to all, 1: uniform, large: about half.
     """
+    from scipy.special import betaincinv  # here, for the runs that mix
+
     # the draws are multiples of 2^-24; half a step up, neither 0 nor 1 is among them and both ends are alike
     uniform = draws.on("cpu").uniform(samples, SHARE).double() + 2.0**-25
     kept = torch.as_tensor(betaincinv(alpha, alpha, uniform.numpy()))

@@ -20,13 +20,16 @@ AGREE_EVERY = {"cpu": 1, "cuda": 4, "mps": 4}
 TIMES_WHAT_A_SAVE_TAKES = 20
 
 
-def _find_starter() -> psutil.Process | None:
+def _find_starter(of: int | None = None) -> psutil.Process | None:
     """DVC where it is among our ancestors, else our parent; None where we have none (the first process of a container).
+
+    Ours, or those of the process with the id `of`.
 
     Between DVC and us may stand a shell, which /bin/sh often is, or a launcher: these live on when DVC is killed.
     """
-    parent, process = None, psutil.Process()
+    parent = None
     with suppress(psutil.Error):  # where others' processes are hidden, or one ends meanwhile
+        process = psutil.Process(of)
         while (above := process.parent()) is not None:
             if _is_dvc(above):
                 return above
@@ -50,6 +53,12 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def started_for(process: int) -> None:
+    """From now on, who started the process with this id counts as who started this one: it works in its place."""
+    global _starter
+    _starter = _find_starter(process)
 
 
 class StopRequest:

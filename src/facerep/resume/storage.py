@@ -9,15 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import fsspec
-
 from facerep.core.buckets import quiet_gcsfs, why, within
 from facerep.core.errors import FacerepError
 from facerep.core.files import disk_full_named
 
 LIMIT = 20  # seconds that a short question may take; gcsfs alone tries for 35
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)  # of each of gcsfs's tries; its own: none
+_TIMEOUT = {"sock_connect": 10, "sock_read": 60}  # seconds, of each of gcsfs's tries; its own: none
 
 
 class Folder:
@@ -116,9 +113,14 @@ class Bucket:
 
     def _opened(self) -> tuple[Any, str]:
         """The file system, which has forgotten what it had listed, and the path of `url` there."""
+        import fsspec  # here, for the few runs whose checkpoints lie in a bucket
+
         if self.url.startswith(("gs://", "gcs://")):
+            import aiohttp
+
             quiet_gcsfs()
-            system, root = fsspec.core.url_to_fs(self.url, requests_timeout=_TIMEOUT)
+            timeout = aiohttp.ClientTimeout(total=None, **_TIMEOUT)
+            system, root = fsspec.core.url_to_fs(self.url, requests_timeout=timeout)
         else:
             system, root = fsspec.core.url_to_fs(self.url)
         system.invalidate_cache()

@@ -1,6 +1,7 @@
 """What `facerep study` and `facerep report` do."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ def run_study(
 
     With `plan` only the dvc lines of the missing runs are printed; with `first_look` only the baseline's runs of one seed
     are made, and what they say is printed, too. `jobs` None: one at a time, in a first look two where there are two cores.
+    How long the whole study takes is said first.
+
     Raises FacerepError for an unknown seed or variant, and for what Bench.work and report refuse.
     """
     if first_look and (seeds is not None or variants is not None or plan):
@@ -45,6 +48,8 @@ def run_study(
         for run in choice.missing or bench.missing(bench.runs(choice.tuned)):
             if share.has(run):
                 print(run.line)
+        if expected := bench.expected(jobs or 1):
+            print(f"{study.name}: {expected}", file=sys.stderr)
         return
     try:
         with _as_ctrl_c(signal.SIGTERM):

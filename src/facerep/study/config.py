@@ -11,7 +11,7 @@ Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 Setting = dict[str, Any]  # keys of params.yaml, such as finetune.steps, and their values
 Labels = Annotated[int, Field(ge=1)]
 Pretext = Annotated[str, AfterValidator(known_pretext)]
-N = TypeVar("N", int, int | float)
+N = TypeVar("N", int, int | float, str)
 # keys of params.yaml that a study has a key of its own for
 _ITS_OWN = {"measure": "measure", "seed": "seeds", "pretrain.seed": "pretraining_seeds", "pretext": "variants"}
 
@@ -23,6 +23,7 @@ class Variant(Strict):
     pretext: Pretext
     set: Setting = Field(default_factory=dict)
     budgets: dict[Labels, Setting] = Field(default_factory=dict)  # at one budget alone
+    extra_budgets: dict[Labels, Setting] = Field(default_factory=dict)  # where others are not run: more of a curve
 
 
 class Tune(Strict):
@@ -51,6 +52,10 @@ class Study(Strict):
     title: Annotated[str, Field(min_length=1)]
     preset: str  # of presets/: where everything that the study does not name comes from
     baseline: Name
+    also_beat: list[Name] = Field(default_factory=list)  # to help, a variant must be above these, too
+    primary: Name | None = (
+        None  # the variant that the study is about, named before it is run: judged without correction
+    )
     measure: Literal["auto", "accuracy", "balanced_accuracy"] = "auto"  # what chooses and decides; as in params.yaml
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     # seed number i is pretrained with number i of these, counted around; where nothing is pretrained, with itself
@@ -68,14 +73,38 @@ class Study(Strict):
     def _it_fits_together(self) -> "Study":
         if self.baseline not in self.variants:
             raise ValueError(f"baseline {self.baseline!r}: none of the variants {', '.join(self.variants)}")
+        for key, named in (("also_beat", self.also_beat), ("primary", [self.primary] if self.primary else [])):
+            for name in named:
+                if name not in self.variants:
+                    raise ValueError(f"{key} {name!r}: none of the variants {', '.join(self.variants)}")
+        if self.baseline in self.also_beat:
+            raise ValueError(
+                f"also_beat {self.baseline!r}: is the baseline, which every variant must beat; take it out"
+            )
+        if self.primary in self.rivals:
+            raise ValueError(f"primary {self.primary!r}: is what the others must beat; name one of them")
         for name, variant in self.variants.items():
             for labels in variant.budgets:
                 if labels not in self.budgets:
                     raise ValueError(f"variants.{name}.budgets: {labels} labels are no budget of this study")
-        own = [each for one in self.variants.values() for each in (one.set, *one.budgets.values())]
+            for labels in variant.extra_budgets:
+                if labels in self.budgets:
+                    raise ValueError(
+                        f"variants.{name}.extra_budgets: {labels} labels are a budget of every variant; see budgets"
+                    )
+                if name not in self.rivals:
+                    raise ValueError(
+                        f"variants.{name}.extra_budgets: only the baseline and those of also_beat have any: labels saved "
+                        "are read off their curves"
+                    )
+        own = [
+            each
+            for one in self.variants.values()
+            for each in (one.set, *one.budgets.values(), *one.extra_budgets.values())
+        ]
         grid = self.tune.grid if self.tune is not None else {}
-        named = {key for each in (self.set, *self.budgets.values(), *own, grid) for key in each}
-        for key in sorted(named & _ITS_OWN.keys()):
+        keys = {key for each in (self.set, *self.budgets.values(), *own, grid) for key in each}
+        for key in sorted(keys & _ITS_OWN.keys()):
             raise ValueError(f"set: {key} is said by a key of the study itself, {_ITS_OWN[key]}")
         if self.tune is not None and (extra := sorted(set(self.tune.labels) - set(self.budgets))):
             raise ValueError(f"tune.labels: {extra[0]} labels are no budget of this study")
@@ -85,6 +114,20 @@ class Study(Strict):
     @classmethod
     def _once_each(cls, seeds: list[int]) -> list[int]:
         return _no_two(seeds)
+
+    @field_validator("also_beat")
+    @classmethod
+    def _no_two_rivals(cls, names: list[str]) -> list[str]:
+        return _no_two(names)
+
+    @property
+    def rivals(self) -> list[str]:
+        """What a variant must beat: the baseline, and those of `also_beat`."""
+        return [self.baseline, *self.also_beat]
+
+    def budgets_of(self, variant: str) -> dict[int, Setting]:
+        """The budgets at which a variant is run, rising, and what goes with each."""
+        return dict(sorted((self.budgets | self.variants[variant].extra_budgets).items()))
 
 
 def _no_two(values: list[N]) -> list[N]:

@@ -9,6 +9,8 @@ from typing import Any
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
 from facerep.faces.measure import ACCURACY
+from facerep.study.page import effort
+from facerep.study.page.effort import spent
 from facerep.study.page.figures import slug_of
 from facerep.study.page.words import MEASURES
 
@@ -18,7 +20,13 @@ UNDER_WAY = "The study is under way: no seed is complete yet."
 def headline(results: Path, link: str) -> str:
     """The verdict in a sentence, and a figure, as Markdown. `link` is the folder as the Markdown file reaches it."""
     verdict = json.loads((results / "verdict.json").read_text(encoding="utf-8"))
-    return f"**{verdict['sentence']}**\n\n{_figure(verdict, link)}"
+    about = json.loads((results / "about.json").read_text(encoding="utf-8"))
+    return "\n\n".join([f"**{verdict['sentence']}**", *_beside(verdict, about), _figure(verdict, link)])
+
+
+def _beside(verdict: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    """What nobody should read the verdict without: what was spent, and what no interval holds."""
+    return [" ".join(told)] if (told := list(filter(None, [spent(about), *verdict.get("caveats", [])]))) else []
 
 
 def _figure(verdict: dict[str, Any], link: str) -> str:
@@ -34,7 +42,7 @@ def section(results: Path, link: str) -> str:
     verdict = json.loads((results / "verdict.json").read_text(encoding="utf-8"))
     about = json.loads((results / "about.json").read_text(encoding="utf-8"))
     study, hardware, time = about["study"], about["hardware"], about["time"]
-    parts = [f"**{verdict['sentence']}**"]
+    parts = [f"**{verdict['sentence']}**", *_beside(verdict, about)]
     if not verdict["complete"]:
         parts.append(
             f"The study is not finished: {verdict['missing']} runs are missing, and the seeds that are not complete "
@@ -45,6 +53,7 @@ def section(results: Path, link: str) -> str:
         for name, said in verdict["variants"].items()
     ]
     parts.append("\n".join(lines))
+    parts += filter(None, [effort.markdown(about)])
     parts.append((results / "table.md").read_text(encoding="utf-8").strip())
     parts.append(_figure(verdict, link))
     hours = time["seconds_total"] * time["threads"] / 3600

@@ -20,6 +20,7 @@ from facerep.study.analysis.verdict import verdict
 from facerep.study.config import Study
 from facerep.study.page import page
 from facerep.study.runs.bench import Bench
+from facerep.study.runs.effort import efforts
 from facerep.study.runs.provenance import about, script
 from facerep.study.runs.records import GALLERIES, TUNING, Record, write_tables
 from facerep.study.runs.remaining import words
@@ -58,6 +59,7 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
         trials.pop(run.name, None)
     further = {name: seconds.get(name) for name in trials if name in scores}
     told = about(study, path, tables, first, before, noun=bench.planner.noun, tuned=choice.tuned, trials=further)
+    told["effort"] = efforts(bench.planner, records, tables, before.get("effort", {}))
     told.pop("remaining", None)
     if missing:
         jobs = min(2, cores())

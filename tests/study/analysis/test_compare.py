@@ -175,32 +175,37 @@ def test_words_by_their_rule(measure: str, p_holm: float, low: float | None, hig
 def test_the_verdict_in_words(found: tuple[Tables, Answers]) -> None:
     said = verdict(study(), found[1], 0)
     (row,) = rows_of(found[1], measure="accuracy", labels=None, variant="rotated")
-    points = f"{100 * row['difference']:+.1f}"
+    (small,) = rows_of(found[1], measure="accuracy", labels=2, variant="rotated")
+    points, few = (f"{100 * r['difference']:+.1f}" for r in (row, small))
     two = next(r["equal"] for r in found[1].saved.to_pylist() if (r["variant"], r["labels"]) == ("rotated", 2))
     assert said["sentence"] == (
-        f"Against original, fine-tuned with the same labels: rotated ({points} points: 2, 4 and 8 labels do what "
+        f"Against original, fine-tuned with the same labels: rotated ({points} points, {few} with 2 labels: "
+        "2, 4 and 8 labels do what "
         f"{two:.1f}, more than 8 and more than 8 do "
         "without it) helps; for grayscale 8 seeds show no evidence either way."
     )
     assert said["variants"]["rotated"]["sentence"].startswith(
         f"{points} points of test accuracy over the label budgets (95 % "
     )
-    assert said["variants"]["rotated"]["sentence"].endswith("; p = 0.016 after Holm): helps.")  # 2 × 2 / 2⁸
+    sentence = said["variants"]["rotated"]["sentence"]
+    assert f"; p = 0.016 after Holm): helps. With 2 labels: {few} (95 % " in sentence  # 2 × 2 / 2⁸
+    assert sentence.endswith("; p = 0.016 after Holm).")
     assert "8 seeds could have seen a difference of" in said["variants"]["grayscale"]["sentence"]
     sentence = said["variants"]["rotated"]["labels_saved_sentence"]
     assert sentence.startswith(
-        f"With 2, 4 and 8 labels per identity it reaches what original reaches with {two:.1f} (95 % "
+        f"With 2, 4 and 8 labels per identity it reaches what original reaches with {two:.1f}, more than 8 and more than 8: "
+        f"{two / 2:.1f} (95 % "
     )
-    assert sentence.endswith(" and more than 8.")
+    assert sentence.endswith(" and ≥ 1.0 times as many.")
     assert (said["complete"], said["missing"]) == (True, 0)
     assert any("With 8 seeds and 2 variants the smallest p after Holm is 0.016." in rule for rule in said["rules"])
     assert not any("tuned" in rule for rule in said["rules"])
-    few = verdict(study(), answer(study(seeds=[0, 1, 2, 3]), found[0]), 3)
-    assert few["variants"]["rotated"]["sentence"].endswith(
-        "(4 seeds could have seen none, however large: that takes 7 seeds)."
+    four = verdict(study(), answer(study(seeds=[0, 1, 2, 3]), found[0]), 3)
+    assert (
+        "(4 seeds could have seen none, however large: that takes 7 seeds)." in four["variants"]["rotated"]["sentence"]
     )
-    assert any("nothing could be called: that takes 7 seeds" in rule for rule in few["rules"])  # 2 × 2 / 2⁷ < 0.05
-    assert not few["complete"]
+    assert any("nothing could be called: that takes 7 seeds" in rule for rule in four["rules"])  # 2 × 2 / 2⁷ < 0.05
+    assert not four["complete"]
     alone = [r for r in records(study(), accuracy) if r.run.variant == "original"]
     nothing = verdict(study(), answer(study(), tables(study(), alone)), 48)
     assert nothing["sentence"] == "There is nothing to compare with original yet."
@@ -308,3 +313,145 @@ def test_the_rules_say_how_it_was_tuned(found: tuple[Tables, Answers]) -> None:
     plain, further = (verdict(study(tune=tune | more), found[1], 0)["rules"] for more in ({}, {"beyond": 1}))
     assert any("by the accuracy on val of seed 0 with 4 labels. No choice looks at test." in rule for rule in plain)
     assert any("with 4 labels, and beyond these values where the best lies at their end." in rule for rule in further)
+
+
+# more to beat, more of a curve, a primary, shared pretrainings
+
+RIVALS: dict[str, Any] = {
+    "pretraining_seeds": [0, 1, 2, 3, 4, 5, 6, 7],
+    "also_beat": ["longer"],
+    "primary": "rotated",
+    "variants": {
+        "original": {"about": "the baseline", "pretext": "original", "extra_budgets": {1: {}, 16: {}}},
+        "longer": {"about": "the same, for longer", "pretext": "original", "set": {"finetune.steps": 300}},
+        "rotated": {"about": "turns", "pretext": "rotated"},
+        "grayscale": {"about": "colours", "pretext": "grayscale"},
+        "simclr": {"about": "views", "pretext": "simclr"},
+    },
+}
+REACHED = {1: 0.1, 2: 0.2, 4: 0.3, 8: 0.4, 16: 0.5}
+MORE = {"original": 0.0, "longer": 0.04, "rotated": 0.16, "grayscale": 0.02, "simclr": -0.1}
+
+
+def shared(made: Tables, number: int) -> Tables:
+    """Every seed's model from one of so many pretrainings, but for those that pretrain nothing."""
+    runs = made["runs"]
+    seeds = [
+        r["seed"] if r["variant"] in ("original", "longer") else r["seed"] % number
+        for r in runs.select(["variant", "seed"]).to_pylist()
+    ]
+    if "pretraining_seed" in runs.column_names:
+        runs = runs.drop_columns(["pretraining_seed"])
+    return {**made, "runs": runs.append_column("pretraining_seed", pa.array(seeds, pa.int64()))}
+
+
+@pytest.fixture(scope="module")
+def rivals() -> tuple[Tables, Answers]:
+    of = study(**RIVALS)
+    made = tables(of, records(of, lambda run: REACHED[run.labels] + MORE[run.variant]))
+    return made, answer(of, made)
+
+
+def test_extra_budgets_are_run_for_their_variant_alone(rivals: tuple[Tables, Answers]) -> None:
+    runs = rivals[0]["runs"].to_pylist()
+    assert {name: sorted({r["labels"] for r in runs if r["variant"] == name}) for name in MORE} == {
+        "original": [1, 2, 4, 8, 16]
+    } | {name: [2, 4, 8] for name in MORE if name != "original"}
+    (row,) = rows_of(rivals[1], measure="accuracy", labels=16)
+    assert (row["variant"], row["difference"]) == ("original", None)
+    assert row["mean"] == pytest.approx(values(rivals[0], "original", 16).mean())
+    (whole,) = rows_of(rivals[1], measure="accuracy", labels=None, variant="original")
+    own = [values(rivals[0], "original", labels).mean() for labels in (2, 4, 8)]
+    assert whole["mean"] == pytest.approx(np.mean(own)), "the mean is over the budgets that all have"
+
+
+def test_a_variant_is_compared_with_the_better_and_its_p_is_the_larger(rivals: tuple[Tables, Answers]) -> None:
+    made, answers = rivals
+    for name in ("rotated", "grayscale", "simclr"):
+        (row,) = rows_of(answers, measure="accuracy", labels=4, variant=name)
+        gaps = {r: values(made, name, 4) - values(made, r, 4) for r in ("original", "longer")}
+        worst = min(gaps, key=lambda r: gaps[r].mean())
+        assert (row["against"], row["difference"]) == (worst, pytest.approx(gaps[worst].mean()))
+        p = [
+            stats.permutation_test((gap,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+            for gap in gaps.values()
+        ]
+        between = min(gap.mean() for gap in gaps.values()) < 0 < max(gap.mean() for gap in gaps.values())
+        assert row["p"] == pytest.approx(1 if between else max(p))
+    words = {r["variant"]: r["word"] for r in rows_of(answers, measure="accuracy", labels=None)}
+    assert words == {
+        "original": None,
+        "longer": "helps",
+        "rotated": "helps",
+        "grayscale": "no evidence either way",  # above one, below the other
+        "simclr": "hurts",
+    }
+    (longer,) = rows_of(answers, measure="accuracy", labels=None, variant="longer")
+    assert longer["against"] == "original"
+
+
+def test_the_primary_and_what_is_to_be_beaten_are_not_corrected(rivals: tuple[Tables, Answers]) -> None:
+    rows = {r["variant"]: r for r in rows_of(rivals[1], measure="accuracy", labels=None)}
+    assert all(rows[name]["p_holm"] == rows[name]["p"] for name in ("rotated", "longer"))
+    assert rows["simclr"]["p_holm"] == 2 * rows["simclr"]["p"], "two are left: grayscale and simclr"
+    of = study(**RIVALS)
+    said = verdict(of, rivals[1], 0)
+    assert said["sentence"].startswith(
+        "Against the better of original and longer, fine-tuned with the same labels: rotated (the primary: +"
+    )
+    assert "longer (" not in said["sentence"], "it is a measure of the others"
+    assert "p = 0.008 not corrected): helps" in said["variants"]["rotated"]["sentence"]
+    assert ", compared with longer (95 %" in said["variants"]["simclr"]["sentence"]
+    assert (said["against"], said["primary"]) == ("the better of original and longer", "rotated")
+    assert any("Those of the 2 others are corrected for their number." in rule for rule in said["rules"])
+    assert any("With 8 seeds and 2 variants the smallest p" in rule for rule in said["rules"])
+
+
+def test_labels_saved_are_read_off_the_best_rival_and_beyond_the_own_budgets(rivals: tuple[Tables, Answers]) -> None:
+    """The better has 14, 24, 34, 44 % at 2, 4, 8 … or what `original` has at 1 and 16, where it is alone."""
+    made, answers = rivals
+    curve = [values(made, "original", 1).mean()]
+    curve += [max(values(made, name, n).mean() for name in ("original", "longer")) for n in (2, 4, 8)]
+    curve += [values(made, "original", 16).mean()]
+    rows = {(r["variant"], r["labels"]): r for r in answers.saved.to_pylist()}
+    for labels in (2, 4, 8):
+        row = rows["rotated", labels]
+        expected = 2 ** np.interp(values(made, "rotated", labels).mean(), curve, range(5), right=np.inf)
+        assert (row["least"], row["most"], row["equal"]) == (1, 16, pytest.approx(expected))
+        assert row["ratio"] == pytest.approx(expected / labels)
+    assert np.isinf(rows["rotated", 8]["ratio"])
+    sentence = verdict(study(**RIVALS), answers, 0)["variants"]["rotated"]["labels_saved_sentence"]
+    assert "it reaches what the better of original and longer reaches with " in sentence
+    assert "and more than 16: " in sentence and sentence.endswith("times as many.") and "≥ 2.0" in sentence
+
+
+def test_pretrainings_that_seeds_share_widen_the_interval_and_are_told(rivals: tuple[Tables, Answers]) -> None:
+    of = study(**RIVALS)
+    (alone,) = rows_of(rivals[1], measure="accuracy", labels=None, variant="rotated")
+    assert alone["pretrainings"] is None
+    assert verdict(of, rivals[1], 0)["caveats"] == []
+    for number, words in (
+        (1, "One pretraining each serves all 8 seeds of rotated, grayscale and simclr: its luck is in no interval."),
+        (
+            2,
+            "Two pretrainings each serve the 8 seeds of rotated, grayscale and simclr. The intervals have their luck, too",
+        ),
+    ):
+        answers = answer(of, shared(rivals[0], number))
+        (row,) = rows_of(answers, measure="accuracy", labels=None, variant="rotated")
+        assert row["pretrainings"] == number
+        assert (row["difference"], row["p"]) == (alone["difference"], alone["p"])
+        wider = (row["high"] - row["low"]) / (alone["high"] - alone["low"])
+        assert wider == 1 if number == 1 else wider > 1.1
+        (longer,) = rows_of(answers, measure="accuracy", labels=None, variant="longer")
+        assert longer["pretrainings"] is None
+        (caveat,) = verdict(of, answers, 0)["caveats"]
+        assert caveat.startswith(words)
+
+
+def test_a_variant_waits_for_all_that_it_must_beat() -> None:
+    of = study(**RIVALS)
+    some = [r for r in records(of, lambda run: 0.4) if r.run.variant != "longer" or r.run.seed < 3]
+    answers = answer(of, tables(of, some))
+    seeds = {r["variant"]: r["seeds"] for r in rows_of(answers, measure="accuracy", labels=None)}
+    assert seeds == {"original": 8, "longer": 3, "rotated": 3, "grayscale": 3, "simclr": 3}

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 from sklearn.isotonic import IsotonicRegression
 
+from facerep.study.analysis.bootstrap import hierarchical_bootstrap, photograph_bootstrap
 from facerep.study.analysis.efficiency import equal_labels, labels_saved, monotone
-from facerep.study.analysis.statistics import expanded_interval, hierarchical_bootstrap, photograph_bootstrap
+from facerep.study.analysis.statistics import expanded_interval
 from tests.support.study.simulated import study
 
 accuracies = st.floats(0, 1).map(lambda value: round(value, 4))
@@ -128,7 +129,7 @@ def test_labels_saved_by_hand() -> None:
     baseline, variant = np.array([0.2, 0.4, 0.6]), np.array([0.3, 0.05, 0.75])
     rng = np.random.default_rng(0)
     replicates = np.stack([curve + rng.normal(0, 0.02, size=(500, 3)) for curve in (baseline, variant)])
-    rows = labels_saved(BUDGETS, baseline, variant, *replicates, seeds=5)
+    rows = labels_saved(BUDGETS, baseline, replicates[0], BUDGETS, variant, replicates[1], 5)
     assert [row.labels for row in rows] == [1, 4, 16]
     assert [row.accuracy for row in rows] == variant.tolist()
     assert [row.equal for row in rows] == pytest.approx([2, 0, inf])
@@ -146,17 +147,26 @@ def test_labels_saved_by_hand() -> None:
     assert (rows[1].equal_high, rows[2].equal_low) == (0, inf)
 
 
+def test_a_baseline_of_further_budgets_is_read_off_at_them() -> None:
+    """Measured at 1, 4 and 16, of a variant that was run at 4 alone: what lies beyond 4 and 16 can be told, or not."""
+    baseline = np.array([0.2, 0.4, 0.6])
+    for reached, equal, ratio in ((0.3, 2, 0.5), (0.5, 8, 2), (0.61, inf, inf)):
+        mine = np.array([reached])
+        (row,) = labels_saved(BUDGETS, baseline, baseline[None], np.array([4]), mine, mine[None], 1)
+        assert (row.labels, row.equal, row.ratio) == pytest.approx((4, equal, ratio))
+
+
 def test_the_baseline_saves_nothing_over_itself() -> None:
     curve = np.array([1, 2, 3]) / 7
     replicates = np.sort(np.random.default_rng(0).random((200, 3)), axis=1)
-    for row in labels_saved(BUDGETS, curve, curve, replicates, replicates, seeds=5):
+    for row in labels_saved(BUDGETS, curve, replicates, BUDGETS, curve, replicates, 5):
         assert (row.equal, row.saved, row.ratio) == (row.labels, 0, 1)
         assert (row.saved_low, row.saved_high, row.ratio_low, row.ratio_high) == (0, 0, 1, 1)
 
 
 def test_one_seed_has_no_interval() -> None:
     curve = np.array([0.2, 0.4, 0.6])
-    row = labels_saved(BUDGETS, curve, curve + 0.1, curve[None], curve[None] + 0.1, seeds=1)[0]
+    row = labels_saved(BUDGETS, curve, curve[None], BUDGETS, curve + 0.1, curve[None] + 0.1, 1)[0]
     assert (row.equal, row.saved, row.ratio) == pytest.approx((2, 1, 2))
     assert [value for name, value in row._asdict().items() if "low" in name or "high" in name] == [None] * 6
 
@@ -183,7 +193,7 @@ def simulated(
     of_trial = np.ascontiguousarray(np.moveaxis(replicates.reshape(2000, trials, 10), 1, 0))
     ends = []
     for mean, drawn in zip(means, of_trial, strict=True):
-        rows = labels_saved(LABELS, mean[:5], mean[5:], drawn[:, :5], drawn[:, 5:], seeds)
+        rows = labels_saved(LABELS, mean[:5], drawn[:, :5], LABELS, mean[5:], drawn[:, 5:], seeds)
         ends.append([(row.equal_low, row.equal_high) for row in rows])
     return truth, *np.moveaxis(np.array(ends), 2, 0)
 

@@ -36,6 +36,21 @@ def test_every_combination_once_seeds_outside_variants_inside() -> None:
     assert len({run.name for run in runs}) == len(runs)
 
 
+def test_extra_budgets_are_planned_for_their_variant_alone() -> None:
+    """Its probe is scored at all of its budgets, once for all of them."""
+    more = {"original": {"about": "a", "pretext": "original", "extra_budgets": {16: {"finetune.steps": 3}, 1: {}}}}
+    of = study(seeds=[0, 1], variants=more | {"rotated": {"about": "b", "pretext": "rotated"}})
+    runs = planner(of).runs({})
+    assert [(run.labels, run.variant) for run in runs if run.seed == 1] == [
+        (1, "original"),
+        *((labels, variant) for labels in (2, 4, 8) for variant in ("original", "rotated")),
+        (16, "original"),
+    ]
+    assert {tuple(run.settings["probe.labels"]) for run in runs if run.variant == "original"} == {(1, 2, 4, 8, 16)}
+    assert {tuple(run.settings["probe.labels"]) for run in runs if run.variant == "rotated"} == {(2, 4, 8)}
+    assert [run.settings.get("finetune.steps") for run in runs if run.labels == 16] == [3, 3]
+
+
 def test_what_a_run_changes() -> None:
     of = study(
         set={"threads": 1, "pretrain.epochs": 3, "finetune.learning_rate": 0.1},
@@ -151,7 +166,7 @@ def test_a_model_that_sees_labelled_photographs_is_of_one_seed(change: dict[str,
 @pytest.mark.parametrize(
     ("settings", "shared"),
     [
-        ({"finetune.epochs": 9, "finetune.learning_rate": 0.1, "evaluate.bootstrap": 200, "probe.labels": [1]}, True),
+        ({"finetune.steps": 9, "finetune.learning_rate": 0.1, "evaluate.bootstrap": 200, "probe.labels": [1]}, True),
         ({"measure": "accuracy", "seed": 5, "save_every_s": 1.0, "finetune.labels_per_identity": 3}, True),
         ({"pretrain.learning_rate": 0.1}, False),
         ({"model.image_size": 32}, False),

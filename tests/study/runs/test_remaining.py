@@ -2,6 +2,8 @@
 
 import pytest
 
+from facerep.params import Params
+from facerep.study.runs.pace import Kind, Pace, kinds_of
 from facerep.study.runs.plan import Run
 from facerep.study.runs.remaining import AROUND, Remaining, duration, remaining, words
 from facerep.study.runs.tuning import tune
@@ -54,6 +56,32 @@ def test_a_model_is_pretrained_once_for_all_budgets() -> None:
     first, *_ = planner(two).runs({})
     left = remaining(two, planner(two), {first.name: 0.5}, {first.name: 75.0}, SELECTED)
     assert left == Remaining(5, pytest.approx(5 * 75 + 600 * 0.25 + 4 * 600 * 0.25))
+
+
+def test_by_a_timed_step_every_step_is_counted_once() -> None:
+    """Sums by hand: 10 steps from 4 and from 8 labels of 5 classes, 6 epochs of pretraining from 90 of 100 photographs."""
+    own = {"finetune.score_every": 4, "pretrain.score_every": 1, "finetune.batch_size": 64, "pretrain.batch_size": 64}
+    two = study(seeds=[0], budgets={4: {}, 8: {}}, set=SET | own)
+    params = planner(two).params(planner(two).runs({})[0].settings)
+    before, after = kinds_of(params)
+    assert before == after == Kind("atto", 64, 64)
+    asked: list[int] = []
+
+    def clock(of: list[Params]) -> Pace:
+        asked.append(len(of))
+        return Pace(start=2.0, train={before: 0.01}, score={before: 0.004})
+
+    roles = {role: {"photographs": n} for role, n in (("pretrain", 100), ("train", 40), ("val", 20), ("test", 30))}
+    left = remaining(two, planner(two), {}, {}, {"labelled_identities": 5, "roles": roles}, clock)
+    # each of 6 runs: five processes; fine-tuning; val and test scored three times, and test once more
+    runs = 6 * (5 * 2 + (3 * 50 + 30) * 0.004) + 3 * 10 * 5 * (4 + 8) * 0.01
+    # each of 3 models: features; two pretrain, once in one turn and once in all four
+    models = 3 * 90 * 0.004 + (1 + 4) * 6 * (90 * 0.01 + 10 * 0.004)
+    assert left == Remaining(6, pytest.approx(runs + models))
+    assert asked == [6]
+    first = planner(two).runs({})[0].name
+    timed = remaining(two, planner(two), {first: 0.5}, {first: 60.0}, {"labelled_identities": 5, "roles": roles}, clock)
+    assert timed.seconds is not None and asked == [6], "runs that were timed say it better"
 
 
 def test_a_model_is_pretrained_once_for_all_seeds_that_share_it() -> None:

@@ -100,7 +100,10 @@ def record(
 
 def records(of: Study, accuracy: Any, auc: Any = lambda variant: 0.6, **more: Any) -> list[Record]:
     """One of every run; `accuracy` and `auc` give what is asked of a run and of a variant, `more` goes to `record`."""
-    return [record(run, accuracy(run), auc(run.variant), **more) for run in planner(of).runs({})]
+    return [
+        record(run, accuracy(run), auc(run.variant), **{"budgets": tuple(of.budgets_of(run.variant)), **more})
+        for run in planner(of).runs({})
+    ]
 
 
 def tables(of: Study, made: list[Record]) -> Tables:

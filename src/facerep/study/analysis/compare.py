@@ -7,36 +7,26 @@ import pyarrow as pa
 
 from facerep.core.errors import FacerepError
 from facerep.faces.measure import ACCURACY, BALANCED
+from facerep.study.analysis.arms import BY_LABELS, BY_MODEL, Arms, Key, arms_of, values_of
 from facerep.study.analysis.efficiency import labels_saved
-from facerep.study.analysis.statistics import (
-    ALPHA,
-    Comparison,
-    compare,
-    hierarchical_bootstrap,
-    holm,
-    photograph_bootstrap,
-)
+from facerep.study.analysis.statistics import ALPHA, compare, holm
 from facerep.study.config import Study
 from facerep.study.runs.records import Tables
 
-PLAIN = {"accuracy": "finetuned", "probe": "probe", "knn": "knn"}  # measure: its column among the photographs
-EVEN = {"balanced_accuracy": "finetuned", "probe_balanced": "probe", "knn_balanced": "knn"}  # each class counts alike
-BY_LABELS = PLAIN | EVEN
-BY_MODEL = {"auc": 1, "eer": -1}  # of the pretrained features alone; -1: less is better
-RESAMPLES = 10_000
-WITHIN = 1_000  # resamples of a seed's photographs
 HELPS, HURTS, NEITHER = "helps", "hurts", "no evidence either way"
 
 _NUMBERS = ("mean", "sd", "difference", "low", "high", "p", "p_holm", "effect", "better", "detectable")
 COMPARISONS = pa.schema(
     [("measure", pa.string()), ("labels", pa.int64()), ("variant", pa.string()), ("seeds", pa.int64())]
     + [(name, pa.float64()) for name in _NUMBERS]
-    + [("word", pa.string())]
+    # what the difference is to; and how many pretrainings the seeds share, null: each has its own
+    + [("word", pa.string()), ("against", pa.string()), ("pretrainings", pa.int64())]
 )
 _SAVED = [f"{what}{end}" for what in ("equal", "saved", "ratio") for end in ("", "_low", "_high")]
 SAVED = pa.schema(
     [("variant", pa.string()), ("labels", pa.int64()), ("accuracy", pa.float64())]
     + [(name, pa.float64()) for name in _SAVED]
+    + [("least", pa.int64()), ("most", pa.int64())]  # the budgets between which the curve was measured
 )
 
 
@@ -48,18 +38,11 @@ class Answers(NamedTuple):
     measure: str | None  # what decides, as the runs say; None: they do not yet, and it is accuracy
 
 
-class _Pair(NamedTuple):
-    """A variant and the baseline on the same seeds: values S×2, replicates B×2 (variant, baseline), by (measure, labels)."""
-
-    values: dict[tuple[str, int | None], np.ndarray]
-    replicates: dict[tuple[str, int | None], np.ndarray]
-
-
 def answer(study: Study, tables: Tables) -> Answers:
-    """Hold every variant against the baseline, on the seeds that both have runs of at every budget.
+    """Compare every variant with what it must beat, on the seeds that all of these have runs of at every budget.
 
     Labels None stands for the mean over the budgets, and for verification, which knows no budgets. Holm's correction is
-    over all of the study's variants, those too that have no runs yet, at one measure and one number of labels.
+    over the variants of `corrected`, those too that have no runs yet, at one measure and one number of labels.
 
     Raises FacerepError when two variants of a seed were not judged on the same photographs, or no seed is complete.
     """
@@ -69,21 +52,42 @@ def answer(study: Study, tables: Tables) -> Answers:
         raise FacerepError(
             f"study {study.name}: no seed of {study.baseline} has runs at all budgets yet; run more of them."
         )
-    rows = _baseline_rows(study, tables, whole[study.baseline])
+    rows = _own_rows(study.baseline, values_of(study, tables, study.baseline, whole[study.baseline]))
     saved: list[dict[str, Any]] = []
     for variant in study.variants:
-        seeds = [seed for seed in whole[variant] if seed in whole[study.baseline]]
-        if variant == study.baseline or not seeds:
+        rivals = rivals_of(study, variant)
+        seeds = [seed for seed in whole[variant] if all(seed in whole[rival] for rival in rivals)]
+        if not rivals or not seeds:
             continue
-        pair = _pair(study, tables, variant, seeds)
-        family = len(study.variants) - 1
-        rows += [_row(measure, labels, variant, pair, family) for measure, labels in pair.values]
-        saved += _saved_rows(study, variant, pair, len(seeds), measure or ACCURACY)
-    _adjust(rows, len(study.variants) - 1)
+        arms = arms_of(study, tables, [variant, *rivals], seeds)
+        compared = [key for key in arms.values if key[1] is None or key[1] in study.budgets]
+        rows += [_row(key, arms, family_of(study, variant)) for key in compared]
+        alone = {key: of[:, 0] for key, of in arms.values.items() if key not in compared}
+        rows += _own_rows(variant, {key: of for key, of in alone.items() if not np.isnan(of).any()})
+        saved += _saved_rows(study, variant, arms, measure or ACCURACY)
+    _adjust(rows, study)
     order = {variant: n for n, variant in enumerate([study.baseline, *study.variants])}
     measures = [*BY_LABELS, *BY_MODEL]
     rows.sort(key=lambda row: (measures.index(row["measure"]), row["labels"] or 0, order[row["variant"]]))
     return Answers(pa.Table.from_pylist(rows, COMPARISONS), pa.Table.from_pylist(saved, SAVED), measure)
+
+
+def rivals_of(study: Study, variant: str) -> list[str]:
+    """What a variant is compared with: the baseline and those of `also_beat`; these with the baseline alone."""
+    if variant == study.baseline:
+        return []
+    return [study.baseline] if variant in study.also_beat else study.rivals
+
+
+def corrected(study: Study) -> list[str]:
+    """The variants that are judged together: all but those to be beaten, and the primary, named before it was run."""
+    return [name for name in study.variants if name not in (*study.rivals, study.primary)]
+
+
+def family_of(study: Study, variant: str) -> int:
+    """How many comparisons the p of a variant is corrected for."""
+    family = corrected(study)
+    return len(family) if variant in family else 1
 
 
 def deciding(tables: Tables) -> str | None:
@@ -104,89 +108,37 @@ def _whole_seeds(study: Study, tables: Tables, variant: str) -> list[int]:
     return [seed for seed in sorted(study.seeds) if all((seed, labels) in there for labels in study.budgets)]
 
 
-def _values(tables: Tables, variant: str, seeds: list[int]) -> dict[tuple[str, int | None], np.ndarray]:
-    """By measure and labels a float a seed; the mean over the budgets under None."""
-    rows = {(row["labels"], row["seed"]): row for row in tables["runs"].to_pylist() if row["variant"] == variant}
-    budgets = sorted({labels for labels, seed in rows if seed in seeds})
-    found: dict[tuple[str, int | None], np.ndarray] = {}
-    for measure in _measured(tables):
-        by = {labels: np.array([rows[labels, seed][measure] for seed in seeds]) for labels in budgets}
-        found[measure, None] = np.mean(list(by.values()), axis=0)
-        found |= {(measure, labels): values for labels, values in by.items()}
-    for measure in BY_MODEL:
-        found[measure, None] = np.array([rows[budgets[0], seed][measure] for seed in seeds])
-    return found
+def _own_rows(variant: str, values: dict[Key, np.ndarray]) -> list[dict[str, Any]]:
+    """Means that are compared with nothing: the baseline's, and those at budgets that others do not have."""
+    rows = []
+    for (measure, labels), of in values.items():
+        sd = float(of.std(ddof=1)) if len(of) > 1 else None
+        row: dict[str, Any] = {"measure": measure, "labels": labels, "variant": variant, "seeds": len(of)}
+        rows.append(row | {"mean": float(of.mean()), "sd": sd})
+    return rows
 
 
-def _measured(tables: Tables) -> list[str]:
-    """Those of BY_LABELS that all runs have; older ones lack the balanced ones."""
-    return [measure for measure in BY_LABELS if not tables["runs"][measure].null_count]
+def _row(key: Key, arms: Arms, family: int) -> dict[str, Any]:
+    """A variant compared with the best of its rivals, by the mean over the seeds.
 
-
-def _pair(study: Study, tables: Tables, variant: str, seeds: list[int]) -> _Pair:
-    arms = [_values(tables, name, seeds) for name in (variant, study.baseline)]
-    values = {key: np.stack([arm[key] for arm in arms], axis=1) for key in arms[0]}
-    budgets = sorted(study.budgets)
-    replicates: dict[tuple[str, int | None], np.ndarray] = {}
-    measured = _measured(tables)
-    # which answers are right is the same in both forms
-    answers = [(way, labels) for way in PLAIN.values() for labels in budgets]
-    judged = [_outcomes(study, tables, variant, seed, answers) for seed in seeds]
-    outcomes, classes = [right for right, _ in judged], [of for _, of in judged]
-    for form in (PLAIN, EVEN):
-        if not set(form) <= {*measured}:
-            continue
-        columns = [(measure, labels) for measure in form for labels in budgets]
-        within = photograph_bootstrap(outcomes, WITHIN, 0, classes if form is EVEN else None)
-        drawn = hierarchical_bootstrap(within, RESAMPLES, 0).reshape(RESAMPLES, len(columns), 2)
-        replicates |= {key: drawn[:, n] for n, key in enumerate(columns)}
-    for measure in measured:
-        replicates[measure, None] = np.mean([replicates[measure, labels] for labels in budgets], axis=0)
-    within = np.stack([_verification(study, tables, variant, seed) for seed in seeds])
-    if within.shape[1]:
-        drawn = hierarchical_bootstrap(within, RESAMPLES, 0).reshape(RESAMPLES, len(BY_MODEL), 2)
-        replicates |= {(measure, None): drawn[:, n] for n, measure in enumerate(BY_MODEL)}
-    return _Pair({key: value for key, value in values.items() if key in replicates}, replicates)
-
-
-def _outcomes(
-    study: Study, tables: Tables, variant: str, seed: int, answers: list[tuple[str, int]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bool photographs×(2 × answers): right or wrong, variant and baseline side by side for each; and the classes."""
-    parts, keys = [], set()
-    for way, labels in answers:
-        for name in (variant, study.baseline):
-            rows = _of(tables["photographs"], variant=name, labels=labels, seed=seed)
-            keys.add(tuple(rows["key"].to_pylist()))
-            parts.append(rows[way].to_numpy(zero_copy_only=False))
-    if len(keys) > 1:
-        raise FacerepError(
-            f"study {study.name}: with seed {seed}, {variant} and {study.baseline} were not judged on the same photographs; "
-            "their runs are of different data or code: run them again."
-        )
-    return np.stack(parts, axis=1), rows["identity"].to_numpy(zero_copy_only=False)
-
-
-def _verification(study: Study, tables: Tables, variant: str, seed: int) -> np.ndarray:
-    """R×(2 × measures): replicates of AUC and EER, variant and baseline side by side in each; NaN: no pair was drawn."""
-    arms = []
-    for name in (variant, study.baseline):
-        rows = _of(tables["verification"], variant=name, seed=seed).sort_by("replicate")
-        arms.append([rows[measure].to_numpy() for measure in BY_MODEL])
-    return np.stack([arm[n] for n in range(len(BY_MODEL)) for arm in arms], axis=1)
-
-
-def _of(table: pa.Table, **equal: Any) -> pa.Table:
-    mask = np.ones(len(table), bool)
-    for column, value in equal.items():
-        mask &= table[column].to_numpy(zero_copy_only=False) == value
-    return table.filter(pa.array(mask))
-
-
-def _row(measure: str, labels: int | None, variant: str, pair: _Pair, family: int) -> dict[str, Any]:
-    values, drawn, sign = pair.values[measure, labels], pair.replicates[measure, labels], BY_MODEL.get(measure, 1)
-    found: Comparison = compare(sign * values[:, 0], sign * values[:, 1], sign * (drawn[:, 0] - drawn[:, 1]), family)
-    row = {"measure": measure, "labels": labels, "variant": variant, **found._asdict()}
+    To be above the best is to be above each, and p is the largest of all, without a correction for their number: an
+    intersection-union test (Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24, 1982).
+    Where the variant lies between its rivals p is 1.
+    """
+    measure, labels = key
+    sign = BY_MODEL.get(measure, 1)
+    values, drawn = sign * arms.values[key], sign * arms.replicates[key]
+    each = [
+        compare(values[:, 0], values[:, n], drawn[:, 0] - drawn[:, n], family, arms.units)
+        for n in range(1, len(arms.names))
+    ]
+    best = min(range(len(each)), key=lambda n: each[n].difference)
+    found = each[best]
+    agree = len({np.sign(one.difference) for one in each}) == 1
+    clear = agree and all(one.low is not None and not one.low <= 0 <= (one.high or 0.0) for one in each)
+    row = {"measure": measure, "labels": labels, "variant": arms.names[0], **found._asdict(), "clear": clear}
+    row |= {"p": max(one.p for one in each) if agree else 1.0, "against": arms.names[1 + best]}
+    row["pretrainings"] = arms.pretrainings
     if sign < 0:  # back to the measure as it is
         low, high = (None if end is None else -end for end in (found.high, found.low))
         effect = None if found.effect is None else -found.effect
@@ -194,30 +146,32 @@ def _row(measure: str, labels: int | None, variant: str, pair: _Pair, family: in
     return row
 
 
-def _baseline_rows(study: Study, tables: Tables, seeds: list[int]) -> list[dict[str, Any]]:
-    rows = []
-    for (measure, labels), values in _values(tables, study.baseline, seeds).items():
-        sd = float(values.std(ddof=1)) if len(seeds) > 1 else None
-        row: dict[str, Any] = {"measure": measure, "labels": labels, "variant": study.baseline, "seeds": len(seeds)}
-        rows.append(row | {"mean": float(values.mean()), "sd": sd})
-    return rows
+def _saved_rows(study: Study, variant: str, arms: Arms, measure: str) -> list[dict[str, Any]]:
+    """Against a curve of the best rival at each budget, those too that only some of them have."""
+    labels = sorted(study.budgets)
+    curve = sorted(
+        n for of, n in arms.values if of == measure and n is not None and not np.isnan(arms.values[of, n][:, 1:]).all()
+    )
+    means = np.array([np.nanmax(arms.values[measure, n][:, 1:].mean(0)) for n in curve])
+    drawn = np.stack([np.nanmax(arms.replicates[measure, n][:, 1:], axis=1) for n in curve], axis=1)
+    mine = np.array([arms.values[measure, n][:, 0].mean() for n in labels])
+    replicates = np.stack([arms.replicates[measure, n][:, 0] for n in labels], axis=1)
+    rows = labels_saved(np.array(curve), means, drawn, np.array(labels), mine, replicates, arms.units)
+    return [{"variant": variant, **row._asdict(), "least": curve[0], "most": curve[-1]} for row in rows]
 
 
-def _saved_rows(study: Study, variant: str, pair: _Pair, seeds: int, measure: str) -> list[dict[str, Any]]:
-    budgets = sorted(study.budgets)
-    means = np.array([pair.values[measure, labels].mean(0) for labels in budgets])
-    drawn = np.stack([pair.replicates[measure, labels] for labels in budgets], axis=1)
-    rows = labels_saved(np.array(budgets), means[:, 1], means[:, 0], drawn[:, :, 1], drawn[:, :, 0], seeds)
-    return [{"variant": variant, **row._asdict()} for row in rows]
-
-
-def _adjust(rows: list[dict[str, Any]], size: int) -> None:
+def _adjust(rows: list[dict[str, Any]], study: Study) -> None:
     """Add `p_holm` and `word` to every row that has a p."""
+    together = corrected(study)
     families: dict[tuple[str, int | None], list[dict[str, Any]]] = {}
     for row in rows:
         if "p" in row:
-            families.setdefault((row["measure"], row["labels"]), []).append(row)
+            row["p_holm"] = row["p"]
+            if row["variant"] in together:
+                families.setdefault((row["measure"], row["labels"]), []).append(row)
     for family in families.values():
-        for row, adjusted in zip(family, holm(np.array([row["p"] for row in family]), size), strict=True):
+        for row, adjusted in zip(family, holm(np.array([row["p"] for row in family]), len(together)), strict=True):
             row["p_holm"] = float(adjusted)
-            row["word"] = word_of(row)
+    for row in rows:
+        if "p" in row:
+            row["word"] = word_of(row) if row.pop("clear") else NEITHER

@@ -37,39 +37,40 @@ class LabelsSaved(NamedTuple):
 def labels_saved(
     budgets: np.ndarray,
     baseline: np.ndarray,
-    variant: np.ndarray,
     baseline_replicates: np.ndarray,
+    labels: np.ndarray,
+    variant: np.ndarray,
     variant_replicates: np.ndarray,
-    seeds: int,
+    units: int,
 ) -> list[LabelsSaved]:
-    """What a variant saves, a row a budget.
+    """What a variant saves, a row a budget of its own.
 
     Args:
-        budgets: L positive ints, rising.
-        baseline: float L, its mean accuracy over the seeds at each budget; `variant` likewise.
+        budgets: L positive ints, rising: where the baseline was measured.
+        baseline: float L, its mean accuracy over the seeds at each of these.
         baseline_replicates: float B×L of the same draws as `variant_replicates`, of `hierarchical_bootstrap`; the
             interval is `expanded_interval` of what each replicate reads off its own curve.
-        seeds: how many there are.
+        labels: M positive ints, the budgets of the variant, with `variant`, float M, and `variant_replicates`, float B×M.
+        units: how many seeds there are, or pretrainings where seeds share them.
     """
-    budgets = np.asarray(budgets)
     rows = []
-    for place, labels in enumerate(budgets.tolist()):
+    for place, own in enumerate(np.asarray(labels).tolist()):
         accuracy = float(variant[place])
         equal = float(equal_labels(budgets, baseline[None], np.array([accuracy]))[0])
-        low, high = expanded_interval(equal_labels(budgets, baseline_replicates, variant_replicates[:, place]), seeds)
+        low, high = expanded_interval(equal_labels(budgets, baseline_replicates, variant_replicates[:, place]), units)
         rows.append(
             LabelsSaved(
-                labels=labels,
+                labels=own,
                 accuracy=accuracy,
                 equal=equal,
                 equal_low=low,
                 equal_high=high,
-                saved=_saved(equal, labels),
-                saved_low=None if low is None else _saved(low, labels),
-                saved_high=None if high is None else _saved(high, labels),
-                ratio=equal / labels,
-                ratio_low=None if low is None else low / labels,
-                ratio_high=None if high is None else high / labels,
+                saved=_saved(equal, own),
+                saved_low=None if low is None else _saved(low, own),
+                saved_high=None if high is None else _saved(high, own),
+                ratio=equal / own,
+                ratio_low=None if low is None else low / own,
+                ratio_high=None if high is None else high / own,
             )
         )
     return rows

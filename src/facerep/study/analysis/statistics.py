@@ -1,4 +1,4 @@
-"""How sure a paired difference is: bootstrap over seeds and photographs, sign flips, and what so few seeds can show.
+"""How sure a paired difference is: intervals of the bootstrap, sign flips, and what so few seeds can show.
 
 Everywhere a larger value is better: the differences of a measure whose smaller values are better (the equal error rate)
 are negated first. A seed gives one difference (variant less baseline: same splits, same photographs), and S seeds few.
@@ -11,9 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from facerep.core.errors import FacerepError
-
-CHUNK = 1 << 17  # draws held at a time; no result depends on it
+CHUNK = 1 << 17  # flips held at a time; no result depends on it
 EXACT_SEEDS = 16  # up to here all sign flips are tried
 FLIPS = 99_999  # drawn beyond that
 DRAWN = 10_000  # studies, to tell what such a study can see
@@ -36,17 +34,22 @@ class Comparison(NamedTuple):
     detectable: float | None
 
 
-def compare(variant: np.ndarray, baseline: np.ndarray, replicates: np.ndarray, family: int = 1) -> Comparison:
+def compare(
+    variant: np.ndarray, baseline: np.ndarray, replicates: np.ndarray, family: int = 1, units: int | None = None
+) -> Comparison:
     """All that is said of one variant at one measure.
 
     `variant` and `baseline` are S floats, one a seed in the same order; `replicates` are B floats of the difference of
-    their means, from `hierarchical_bootstrap`; `family` is the number of variants that are judged together. With one
-    seed alone p is 1 and `sd`, `low`, `high`, `effect`, `better` and `detectable` are None.
+    their means, from `hierarchical_bootstrap`; `family` is the number of variants that are judged together. `units` is
+    how many were drawn at the bootstrap's highest level: pretrainings, where several seeds share one; None: the seeds.
+    The interval and `better` go by it. p takes the pretrained models as they are, since so few have no flips to speak of.
+    With one seed alone p is 1 and `sd`, `low`, `high`, `effect`, `better` and `detectable` are None.
     """
     variant, baseline = np.asarray(variant, np.float64), np.asarray(baseline, np.float64)
     differences = variant - baseline
     seeds, difference = len(differences), float(differences.mean())
-    low, high = expanded_interval(replicates, seeds)
+    units = units or seeds
+    low, high = expanded_interval(replicates, units)
     return Comparison(
         seeds=seeds,
         mean=float(variant.mean()),
@@ -56,90 +59,9 @@ def compare(variant: np.ndarray, baseline: np.ndarray, replicates: np.ndarray, f
         high=high,
         p=paired_permutation(differences),
         effect=effect_size(differences),
-        better=probability_better(difference, replicates, seeds),
+        better=probability_better(difference, replicates, units),
         detectable=detectable(differences, 0.0 if low is None or high is None else (high - low) / 2, family),
     )
-
-
-def photograph_bootstrap(
-    outcomes: list[np.ndarray], resamples: int, seed: int, classes: list[np.ndarray] | None = None
-) -> np.ndarray:
-    """Means of resampled photographs, float64 S×R×K; with the `classes` of each seed's photographs (m_s) balanced ones.
-
-    `outcomes` holds for each of the S seeds float or bool m_s×K: a photograph a row, an arm and budget a column. The
-    same draws serve all columns, so that what is paired stays paired. Seed number s draws from (`seed`, s) alone.
-
-    A balanced mean is over the classes, of their own means. Each class is resampled by itself: of its n photographs n-1,
-    which makes the spread right, while n would be too sure of a small class (McCarthy & Snowden, "The bootstrap and
-    finite population sampling", Vital and Health Statistics 2-95, 1985).
-
-    Raises FacerepError where a seed has no photograph.
-    """
-    replicates = []
-    for number, values in enumerate(outcomes):
-        if not len(values):
-            raise FacerepError(
-                f"study: seed number {number} (from 0) has no test photograph; raise select.test_fraction."
-            )
-        rng = np.random.default_rng([seed, number])
-        if classes is None:
-            replicates.append(_resampled(values, len(values), resamples, rng))
-            continue
-        groups = [values[classes[number] == each] for each in np.unique(classes[number])]
-        drawn = [_resampled(group, max(1, len(group) - 1), resamples, rng) for group in groups]
-        replicates.append(np.mean(drawn, axis=0))
-    return np.stack(replicates)
-
-
-def _resampled(values: np.ndarray, draws: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Means over so many photographs drawn with replacement, float64 R×K."""
-    step = max(1, CHUNK // len(values))
-    columns = values.astype(np.float64)
-    parts = [
-        _weights(rng, min(step, resamples - start), draws, len(values)) @ columns / draws
-        for start in range(0, resamples, step)
-    ]
-    return np.concatenate(parts)
-
-
-def _weights(rng: np.random.Generator, resamples: int, draws: int, photographs: int) -> np.ndarray:
-    """How often each photograph is drawn, float64 resamples×photographs."""
-    drawn = rng.integers(photographs, size=(resamples, draws))
-    drawn += photographs * np.arange(resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=resamples * photographs)
-    return counts.reshape(resamples, photographs).astype(np.float64)
-
-
-def hierarchical_bootstrap(within: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means over seeds drawn with replacement, each by one of its own replicates drawn at random, float64 B×K.
-
-    `within` is float S×R×K, from `photograph_bootstrap` or as verification brings it; the same draws serve all K. A
-    replicate with NaN in any column (verification: no pair of photographs) is not drawn.
-
-    Davison & Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8. Drawing at both levels counts the
-    noise of the photographs twice, once among the seeds, whose differences hold it already, and once within: were the
-    seeds independent, the variance would be up to twice the true one. They are not, since they split one pool of
-    photographs and so share test photographs (Nadeau & Bengio, "Inference for the generalization error", Machine
-    Learning 52, 2003); to draw seeds alone, or Student's t, makes no allowance for that and covers too rarely.
-
-    Raises FacerepError where a seed has nothing but such replicates.
-    """
-    seeds, _, columns = within.shape
-    broken = np.isnan(within).any(2)
-    whole = (~broken).sum(1)
-    if not whole.all():
-        raise FacerepError(
-            f"study: no bootstrap replicate of seed number {int(whole.argmin())} (from 0) has a value; raise "
-            "select.test_fraction or evaluate.verification_bootstrap."
-        )
-    whole_first = np.argsort(broken, axis=1, kind="stable")
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(seeds, size=(seeds, resamples))
-    drawn = whole_first[rows, rng.integers(whole[rows])]
-    total = np.zeros((resamples, columns))
-    for row, place in zip(rows, drawn, strict=True):
-        total += within[row, place]
-    return total / seeds
 
 
 def expanded_interval(
@@ -152,7 +74,8 @@ def expanded_interval(
     teachers should know about the bootstrap", The American Statistician 69 (2015). Its ends are the k-th smallest and
     largest replicates, k = floor((B+1) tail) (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, p. 160),
     never interpolated. With two or three seeds k is 1, all that was drawn, and with two yet too narrow where photographs
-    are many and trainings differ much. (None, None) for one seed alone.
+    are many and trainings differ much. (None, None) for one seed alone. Where seeds are nested in pretrainings, `seeds`
+    is the number of these, the units of the highest level, which the spread of such a mean has its degrees of freedom from.
     """
     if seeds < 2:
         return None, None

@@ -70,7 +70,7 @@ def _label_curves(
     results: Results, folder: Path, look: dict[str, Look], slugs: dict[str, str], figures: Figures
 ) -> None:
     noun = results.noun
-    over = f"over {listed([str(n) for n in results.budgets])} labels per {noun}"
+    over = f"over {listed([str(n) for n in results.all_budgets])} labels per {noun}"
     levels = results.levels
     for measure in results.measures:
         curves, named = results.means(measure), MEASURES[measure]
@@ -120,8 +120,8 @@ def _forest(results: Results, folder: Path, measure: str) -> list[Figure]:
         if row["variant"] == variant
     ]
     said = [f"{d.group}, {d.label}: {charts.difference_text(d)}, {d.word}" for d in differences]
-    label = f"Forest plot. Difference to {results.baseline} in percentage points. {'; '.join(said)}."
-    name, title = f"differences-{slug_of(measure)}", f"{MEASURES[measure].name}: difference to {results.baseline}"
+    label = f"Forest plot. Difference to {results.against} in percentage points. {'; '.join(said)}."
+    name, title = f"differences-{slug_of(measure)}", f"{MEASURES[measure].name}: difference to {results.against}"
     short = f"{MEASURES[measure].name}, difference"
     charts.draw_forest(differences, short, folder / f"{name}.svg", NARROW)
     if measure != results.measure:

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from facerep.core.files import atomic, atomic_folder
 from facerep.study.page import tables
+from facerep.study.page.effort import effort_table, notes_of, spent
 from facerep.study.page.figures import Figures, as_svg, draw_figures, slugs_of
 from facerep.study.page.read import Results, Row, read_results
 from facerep.study.page.tables import word_cell
@@ -96,6 +97,10 @@ def _context(found: Results, figures: Figures, drawn: dict[str, Markup], photogr
         "pretexts": _pretexts(found, drawn, pictures),
         "place": f"results/{found.study['name']}/galleries/",
         "saved": tables.saved_table(found),
+        "beside": list(filter(None, [spent(found.about), *found.verdict.get("caveats", [])])),
+        "effort": effort_table(found.about),
+        "told": {name: notes_of(found.about, found.runs, name) for name in found.variants},
+        "curve": _curve(found),
         "measure": MEASURES[found.measure],
         "levels": _levels(found),
         "below": _below_chance(found),
@@ -149,6 +154,12 @@ def _classes(found: Results, photographs: bool) -> Picture | None:
     if not photographs or not path.is_file():
         return None
     return Picture("classes", "", _uri(path), f"One photograph of each of the {found.nouns}, the smallest first.")
+
+
+def _curve(found: Results) -> tuple[int, int]:
+    """The smallest and largest budgets between which labels saved are read off."""
+    ends = [found.measured_between(row) for row in found.saved] or [(found.budgets[0], found.budgets[-1])]
+    return min(least for least, _ in ends), max(most for _, most in ends)
 
 
 def _levels(found: Results) -> str:

@@ -54,6 +54,11 @@ class Results(NamedTuple):
         return str(self.verdict["baseline"])
 
     @property
+    def against(self) -> str:
+        """What a variant has to beat, in words: the baseline, or the better of several. Older verdicts know one."""
+        return str(self.verdict.get("against", self.baseline))
+
+    @property
     def variants(self) -> list[str]:
         """The variants that have been compared, in the study's order, the baseline first."""
         compared = {row["variant"] for row in self.comparisons}
@@ -99,6 +104,15 @@ class Results(NamedTuple):
     def budgets(self) -> list[int]:
         """The label budgets, rising. In JSON the keys of a mapping are text."""
         return sorted(int(labels) for labels in self.study["budgets"])
+
+    @property
+    def all_budgets(self) -> list[int]:
+        """Those too at which only what is to be beaten was run."""
+        return sorted({*self.budgets, *(row["labels"] for row in self.comparisons if row["labels"] is not None)})
+
+    def measured_between(self, saved: Row) -> tuple[int, int]:
+        """The budgets between which the labels of a row of `saved` were read off; older rows know the study's alone."""
+        return saved.get("least") or self.budgets[0], saved.get("most") or self.budgets[-1]
 
     def rows_of(self, measure: str) -> list[Row]:
         """The comparisons of a measure: the mean over the budgets first, then by labels; the baseline first in each."""

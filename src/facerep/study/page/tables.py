@@ -10,7 +10,18 @@ from markupsafe import Markup
 
 from facerep.study.page.charts import mean_by_epoch
 from facerep.study.page.read import Results, Row
-from facerep.study.page.words import FORMS, MEASURES, beyond, data, fixed, of_measure, p_value, plain, probability
+from facerep.study.page.words import (
+    FORMS,
+    MEASURES,
+    beyond,
+    data,
+    fixed,
+    grouped,
+    of_measure,
+    p_value,
+    plain,
+    probability,
+)
 
 Cell = str | Markup  # a str is escaped
 
@@ -48,25 +59,27 @@ def saved_table(results: Results) -> Table | None:
     budgets = sorted({row["labels"] for row in rows})
     if not rows:
         return None
-    cells = {(row["variant"], row["labels"]): _saved_cell(row, results.budgets) for row in rows}
+    cells = {(row["variant"], row["labels"]): _saved_cell(row, *results.measured_between(row)) for row in rows}
     variants = [variant for variant in results.variants if any(variant == row["variant"] for row in rows)]
     return Table(
-        caption=f"Labels saved per {results.noun}, 95 % interval; the labels that the baseline needs for as much; ratio",
+        caption=f"How many times as many labels per {results.noun} {results.against} needs for as much, with its 95 % "
+        "interval; those labels; and how many are saved",
         columns=["pretraining", *(f"from {n} labels" for n in budgets)],
         rows=[[variant, *(cells.get((variant, n), Markup("–")) for n in budgets)] for variant in variants],
     )
 
 
-def _saved_cell(row: Row, budgets: list[int]) -> Markup:
-    labels, least, most = row["labels"], budgets[0], budgets[-1]
-    saved, low, high = (
-        beyond(row[key], least - labels, most - labels, 1, sign=True) for key in ("saved", "saved_low", "saved_high")
+def _saved_cell(row: Row, least: int, most: int) -> Markup:
+    labels = row["labels"]
+    ratio, low, high = (
+        beyond(row[key], least / labels, most / labels, 2) for key in ("ratio", "ratio_low", "ratio_high")
     )
-    equal, ratio = beyond(row["equal"], least, most, 1), beyond(row["ratio"], least / labels, most / labels, 2)
+    equal = beyond(row["equal"], least, most, 1)
+    saved = beyond(row["saved"], least - labels, most - labels, 1, sign=True)
     return Markup(
-        '<span class="headline">{}</span> <span class="small">{}</span> <span class="small">as {} labels</span> '
-        '<span class="small">{}{}</span>'
-    ).format(saved, ranged(low, high), equal, ratio, "\N{NO-BREAK SPACE}×")
+        '<span class="headline">{}{}</span> <span class="small">{}</span> <span class="small">as {} labels</span> '
+        '<span class="small">{} saved</span>'
+    ).format(ratio, "\N{NO-BREAK SPACE}×", ranged(low, high), equal, saved)
 
 
 def means_table(results: Results, measure: str) -> Table:
@@ -76,7 +89,7 @@ def means_table(results: Results, measure: str) -> Table:
     for variant, points in means.items():
         by_labels = {point.labels: point for point in points}
         row: list[Cell] = [variant]
-        for n in results.budgets:
+        for n in results.all_budgets:
             point = by_labels.get(n)
             if point is None:
                 row.append(data(None, ""))
@@ -278,7 +291,7 @@ def _rule(name: str, results: Results) -> str:
 
 
 def _count(number: int | None) -> Markup:
-    return data(number, f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if number is not None else "")
+    return data(number, grouped(number) if number is not None else "")
 
 
 def pairs_table(caption: str, pairs: dict[str, Any]) -> Table:
@@ -301,7 +314,7 @@ def as_text(value: Any) -> str:
 
 
 def _labels(results: Results) -> list[str]:
-    return [f"{n} labels" for n in results.budgets]
+    return [f"{n} labels" for n in results.all_budgets]
 
 
 def markdown(results: Results) -> str:
@@ -310,20 +323,19 @@ def markdown(results: Results) -> str:
     frozen = [*results.measures[1:], "auc", "eer"]
     head = [
         "pretraining",
-        *(f"{MEASURES[measure].short}, {n} labels" for n in results.budgets),
-        f"difference to {results.baseline} (95 %)",
+        *(f"{MEASURES[measure].short}, {n} labels" for n in results.all_budgets),
+        f"difference to {results.against} (95 %)",
     ]
-    head += ["shows", *(f"labels saved from {n}" for n in results.budgets)]
+    head += ["shows", *(f"times the labels, at {n}" for n in results.budgets)]
     head += [MEASURES[m].short for m in (*others, *frozen)]
     lines = [head, ["---"] * len(head)]
     row_of = {(row["variant"], row["measure"], row["labels"]): row for row in results.comparisons}
-    saved = {(row["variant"], row["labels"]): row["saved"] for row in results.saved}
+    saved = {(row["variant"], row["labels"]): row for row in results.saved}
     for variant in results.variants:
         whole = row_of.get((variant, measure, None))
-        cells = [variant, *(_text(row_of.get((variant, measure, n)), measure) for n in results.budgets)]
+        cells = [variant, *(_text(row_of.get((variant, measure, n)), measure) for n in results.all_budgets)]
         cells += [_text(whole, measure, "difference"), (whole and whole["word"]) or "–"]
-        least, most = results.budgets[0], results.budgets[-1]
-        cells += [_bare(beyond(saved.get((variant, n)), least - n, most - n, 1, sign=True)) for n in results.budgets]
+        cells += [_times(results, saved.get((variant, n))) for n in results.budgets]
         cells += [_text(row_of.get((variant, m, None)), m) for m in (*others, *frozen)]
         lines.append(cells)
     escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
@@ -338,6 +350,15 @@ def _text(row: Row | None, measure: str, key: str = "mean") -> str:
     first, *ends = ["–" if v is None else fixed(named.scale * v, named.digits, key != "mean") for v in values]
     unit = f"\N{NO-BREAK SPACE}{named.unit}".rstrip() if key == "mean" else ""
     return f"{first}{unit}" + (f" ({ends[0]} to {ends[1]})" if ends else "")
+
+
+def _times(results: Results, row: Row | None) -> str:
+    """How many times the labels, and the interval."""
+    if row is None:
+        return "–"
+    least, most = (end / row["labels"] for end in results.measured_between(row))
+    whole, low, high = (beyond(row[key], least, most, 1) for key in ("ratio", "ratio_low", "ratio_high"))
+    return _bare(whole) if row["ratio_low"] is None else f"{_bare(whole)} ({_bare(ranged(low, high))})"
 
 
 def _bare(cell: Markup) -> str:

@@ -79,15 +79,20 @@ def plain(value: float | None, digits: int, sign: bool = False) -> Markup:
 def beyond(value: float | None, low: float, high: float, digits: int, sign: bool = False) -> Markup:
     """A number that was read off a curve between `low` and `high`: past its ends only that is said.
 
-    `value` +inf stands for more than `high`, and -inf for less than `low`, as 0 does where it is below `low`.
+    `value` +inf stands for `high` or more, and -inf for less than `low`, as 0 does where it is below `low`.
     """
     if value is None:
         return data(None, "")
     if value == math.inf:
-        return data(value, f">{SPACE}{high:g}".replace("-", MINUS))
+        return data(value, f"≥{SPACE}{round(high, digits):g}".replace("-", MINUS))
     if value == -math.inf or value < low:
-        return data(value, f"<{SPACE}{low:g}".replace("-", MINUS))
+        return data(value, f"<{SPACE}{round(low, digits):g}".replace("-", MINUS))
     return data(value, fixed(value, digits, sign))
+
+
+def grouped(count: int) -> str:
+    """A count with a narrow space between thousands."""
+    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def size(count: int) -> str:

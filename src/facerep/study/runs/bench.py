@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from facerep.core.errors import FacerepError
 from facerep.core.files import write_json
+from facerep.params import Params
 from facerep.resume.scratch import scratch_folder
 from facerep.study.config import Setting, Study
 from facerep.study.runs import queue
+from facerep.study.runs.counts import counted
+from facerep.study.runs.pace import Kind, Pace, kinds_of, pace
 from facerep.study.runs.plan import Planner, Run
 from facerep.study.runs.preflight import look_at_data, refuse_clone, refuse_uncommitted
 from facerep.study.runs.records import (
@@ -24,9 +27,10 @@ from facerep.study.runs.records import (
     tables_of,
     val_score,
 )
-from facerep.study.runs.remaining import Remaining, remaining
+from facerep.study.runs.remaining import Remaining, remaining, words
 from facerep.study.runs.said import Said
 from facerep.study.runs.tuning import Choice, tune
+from facerep.study.runs.warm import warm_stages
 
 POLL_S = 3.0
 LOST_S = 30.0  # after which a run whose process is gone will not be collected any more
@@ -142,6 +146,44 @@ class Bench:
         """What of the study is still to be made, and about how long it takes; `selected`: metrics/select.json of a run."""
         return remaining(self.study, self.planner, self.scores(), self.seconds(), selected)
 
+    def expected(self, jobs: int) -> str:
+        """How long what is missing takes, in a sentence, before it starts: by a step that is timed now; or nothing.
+
+        Where runs were timed before, it goes by these.
+        """
+        choice = self.choice()
+        runs = [*(trial.run for trial in choice.trials), *self.runs(choice.tuned)]
+        selected = self._selected() or counted(self.planner.params(runs[0].settings))
+        timed: list[Kind] = []
+        paces: list[Pace] = []
+
+        def clock(params: list[Params]) -> Pace | None:
+            found = pace(params, jobs)
+            if found is not None:
+                paces.append(found)
+                timed.append(kinds_of(params[0])[1])
+            return found
+
+        left = remaining(self.study, self.planner, self.scores(), self.seconds(), selected, clock)
+        if not left.runs:
+            return ""
+        if left.seconds is None:
+            return f"{words(left, jobs)}; how long they take is known after the first."
+        if not paces:
+            return f"{words(left, jobs)}."
+        kind, found = timed[0], paces[0]
+        step = kind.batch * found.train[kind]
+        how = f"A training step of {kind.batch} photographs of {kind.image_size} px takes {step:.2g} s here"
+        at_once = f", timed {jobs} at a time" if jobs > 1 else ""
+        return f"{how}{at_once}: {words(left, jobs)}, download and crop not counted."
+
+    def _selected(self) -> dict[str, Any]:
+        """metrics/select.json of a run, as the results keep it; empty where they do not."""
+        about = self.results / "about.json"
+        told = json.loads(about.read_text()) if about.is_file() else {}
+        found: dict[str, Any] = told.get("data", {}).get("select", {})
+        return found
+
     def seconds(self) -> dict[str, float]:
         """How long runs took, by name: what this machine noted, and what results/ keeps."""
         kept = read_tables(self.results)["runs"].select(["experiment", "seconds"]).to_pylist()
@@ -193,7 +235,11 @@ class Bench:
         """Queue the runs unless they are queued, start workers, and wait until none is left."""
         if not runs:
             return
-        self._look(share)
+        if not self._looked:
+            self._look(share)
+            if expected := self.expected(jobs):
+                print(f"{self.study.name}: {expected}", flush=True)
+        warm_stages()
         names = {run.name for run in runs}
         failed: set[str] = set()
         for _ in range(TRIES):  # a worker of DVC's may die and take a run along, or two be in each other's way

@@ -58,8 +58,9 @@ class Planner:
         study, about = self.study, self.study.variants[variant]
         settings: dict[str, Any] = {**self.preset, "pretext": about.pretext, "seed": seed, "measure": study.measure}
         settings["pretrain.seed"] = self.pretraining_seed(variant, seed)
-        budget = {"finetune.labels_per_identity": labels, "probe.labels": sorted(study.budgets)}
-        for part in (study.set, budget, study.budgets[labels], about.set, about.budgets.get(labels, {}), tuned):
+        budgets = study.budgets_of(variant)
+        budget = {"finetune.labels_per_identity": labels, "probe.labels": list(budgets)}
+        for part in (study.set, budget, budgets[labels], about.set, about.budgets.get(labels, {}), tuned):
             settings |= part
         digest = self._digest(settings)
         return Run(variant, labels, seed, f"{study.name}-{variant}-{labels}-s{seed}-{digest}", settings)
@@ -102,11 +103,13 @@ class Planner:
     def runs(self, tuned: dict[str, Setting], seeds: list[int] | None = None) -> list[Run]:
         """All runs: a seed after the other, and in it a budget after the other, so that models are pretrained once."""
         study = self.study
+        every = sorted({labels for variant in study.variants for labels in study.budgets_of(variant)})
         return [
             self.run(variant, labels, seed, tuned.get(variant, {}))
             for seed in (study.seeds if seeds is None else seeds)
-            for labels in sorted(study.budgets)
+            for labels in every
             for variant in study.variants
+            if labels in study.budgets_of(variant)
         ]
 
     def params(self, settings: dict[str, Any]) -> Params:

@@ -92,7 +92,7 @@ def look_at_data(runs: Iterable[Params], proven: Iterable[Params] = ()) -> None:
     for (archives, _), alike in kinds.items():
         if archives not in counted:
             try:
-                counted[archives] = _count(alike[0])
+                counted[archives] = folders_of(alike[0])
             except FacerepError:
                 if archives not in there:
                     raise
@@ -105,7 +105,7 @@ def _archives(params: Params) -> str:
     return json.dumps([archive.model_dump() for archive in params.download.archives])
 
 
-def _count(params: Params) -> Folders | None:
+def folders_of(params: Params) -> Folders | None:
     """What lies in each folder; None where not all of it lies on this machine, or where it is too large."""
     root = repository_root()
     sources = [source_of(archive, root) for archive in params.download.archives]

@@ -39,6 +39,8 @@ def about(
         "title": study.title,
         "preset": study.preset,
         "baseline": study.baseline,
+        "also_beat": study.also_beat,
+        "primary": study.primary,
         "noun": noun,
         "seeds": sorted(study.seeds),
         "pretraining_seeds": study.pretraining_seeds,
@@ -51,6 +53,7 @@ def about(
                 "set": {"pretext": v.pretext, **v.set},
                 "tuned": tuned.get(name, {}),
                 "budgets_set": {str(labels): v.budgets[labels] for labels in sorted(v.budgets)},
+                "extra_budgets": {str(labels): v.extra_budgets[labels] for labels in sorted(v.extra_budgets)},
             }
             for name, v in study.variants.items()
         },

@@ -1,16 +1,22 @@
-"""How many of a study's runs remain, and about how long they take: an estimate from those that were timed."""
+"""How many of a study's runs remain, and about how long they take: by those that were timed, else by a timed step."""
 
+from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
 from facerep.params import Params
-from facerep.pretrain.pretext import Pretext
 from facerep.study.config import Study
+from facerep.study.runs.effort import learned as learned_by
+from facerep.study.runs.effort import passes
+from facerep.study.runs.pace import Pace, kinds_of
 from facerep.study.runs.plan import Planner, Run
 from facerep.study.runs.tuning import tune
 
 AROUND = 25.0  # seconds of a run that are no training: stages that start, DVC
 LEAST = 0.2  # the smallest share of a run that is taken for training
+STARTS = 5  # processes that a run waits for one after the other: its stages, and DVC
+
+Clock = Callable[[list[Params]], Pace | None]
 
 
 class Remaining(NamedTuple):
@@ -25,13 +31,19 @@ class Remaining(NamedTuple):
 
 
 def remaining(
-    study: Study, planner: Planner, accuracies: dict[str, float], seconds: dict[str, float], selected: dict[str, Any]
+    study: Study,
+    planner: Planner,
+    accuracies: dict[str, float],
+    seconds: dict[str, float],
+    selected: dict[str, Any],
+    clock: Clock | None = None,
 ) -> Remaining:
     """What of the study is not among `accuracies`, the known runs, and the time that it takes by the `seconds` of these.
 
     What tuning will choose nobody knows: it counts as if the first values were the best. A run costs what the timed ones
     of its variant did, where there are enough, of which the longest pretrained; else what any did, and its pretraining as
-    much for each photograph as theirs cost in fine-tuning. A model is pretrained once for all runs that share it.
+    much for each photograph as theirs cost in fine-tuning. A model is pretrained once for all runs that share it. Where none
+    was timed, `clock` times a step for the runs' parameters.
 
     Args:
         selected: metrics/select.json of a run; empty: unknown.
@@ -45,9 +57,11 @@ def remaining(
     every = {run.name: run for run in (*(trial.run for trial in choice.trials), *planner.runs(choice.tuned))} | planned
     left = [run for name, run in every.items() if name not in accuracies]
     timed = [run for name, run in every.items() if name in seconds]
+    made = {planner.pretraining(run) for name, run in every.items() if name in accuracies}
+    if left and selected and not timed and clock is not None:
+        return Remaining(len(left), _by_pace(planner, left, made, selected, clock))
     if not (left and timed and selected):
         return Remaining(len(left), None if left else 0.0)
-    made = {planner.pretraining(run) for name, run in every.items() if name in accuracies}
     return Remaining(len(left), _seconds(study, planner, left, timed, made, seconds, selected))
 
 
@@ -76,9 +90,9 @@ def _seconds(
     selected: dict[str, Any],
 ) -> float:
     params = {run.name: planner.params(run.settings) for run in (*left, *timed)}
-    plain = [run for run in timed if not _passes(params[run.name])] or timed
+    plain = [run for run in timed if not passes(params[run.name])] or timed
     around = sum(seconds[run.name] for run in plain) / len(plain)
-    learned = sum(_learned(params[run.name], selected) for run in plain) / len(plain)
+    learned = sum(learned_by(params[run.name], selected["labelled_identities"]) for run in plain) / len(plain)
     each = around * max(LEAST, 1 - AROUND / around) / learned if learned else 0.0  # of a photograph in training
     total = 0.0
     for run in left:
@@ -89,19 +103,46 @@ def _seconds(
         if len(own) >= len(study.budgets):
             total += max(own) if pretrains else median(own)
             continue
-        total += around + each * (_learned(params[run.name], selected) - learned)
+        total += around + each * (learned_by(params[run.name], selected["labelled_identities"]) - learned)
         if pretrains:
             pretrain = params[run.name].pretrain
-            total += each * _passes(params[run.name]) * pretrain.epochs * selected["roles"]["pretrain"]["photographs"]
+            total += each * passes(params[run.name]) * pretrain.epochs * selected["roles"]["pretrain"]["photographs"]
     return max(0.0, total)
 
 
-def _learned(params: Params, selected: dict[str, Any]) -> int:
-    """How many photographs fine-tuning sends through the network."""
-    there = (params.finetune.labels_per_identity or 0) * selected["labelled_identities"]
-    return params.finetune.steps * min(params.finetune.batch_size, int(there))
+def _by_pace(
+    planner: Planner, left: list[Run], made: set[str | None], selected: dict[str, Any], clock: Clock
+) -> float | None:
+    """Seconds of one job: every step of every run, what is scored between them, and the processes that start."""
+    params = {run.name: planner.params(run.settings) for run in left}
+    pace = clock(list(params.values()))
+    if pace is None:
+        return None
+    roles = {role: of["photographs"] for role, of in selected["roles"].items()}
+    labelled = sum(roles[role] for role in ("train", "val", "test"))
+    probed: set[tuple[str, int]] = set()  # once for all budgets
+    total = 0.0
+    for run in left:
+        known = params[run.name]
+        _, after = kinds_of(known)
+        total += STARTS * pace.start
+        total += learned_by(known, selected["labelled_identities"]) * pace.train[after]
+        scored = -(-known.finetune.steps // known.finetune.score_every)
+        total += (scored * (roles["val"] + roles["test"]) + roles["test"]) * pace.score[after]
+        if (run.variant, run.seed) not in probed:
+            total += labelled * pace.score[after]
+            probed.add((run.variant, run.seed))
+        model = planner.pretraining(run)
+        if model is None or model in made:
+            continue
+        made = made | {model}
+        total += _pretraining(known, roles["pretrain"], pace)
+    return total
 
 
-def _passes(params: Params) -> float:
-    """How often pretraining sends a photograph through the network in an epoch."""
-    return Pretext(params.pretext, params.pretrain).passes
+def _pretraining(params: Params, photographs: int, pace: Pace) -> float:
+    settings, (kind, _) = params.pretrain, kinds_of(params)
+    held_out = settings.val_fraction + settings.test_fraction
+    scored = -(-settings.epochs // settings.score_every)
+    seconds = (1 - held_out) * settings.epochs * pace.train[kind] + held_out * scored * pace.score[kind]
+    return passes(params) * photographs * seconds
