@@ -330,11 +330,11 @@ def test_operators_fall_into_their_groups() -> None:
 def test_our_step_is_the_loops_own(tmp_path: Path, fresh_accelerate: Callable[[], None]) -> None:
     """fit over one batch of the same pixels starts from the same loss and comes to the same weights."""
     import torch
+    from facerep.pretrain.pretexts import pretext_named
 
     from benchmarks.common import Case
     from benchmarks.steps import SEED, Ours, build_model, resident, settings_of_pretraining
     from facerep.faces.pixels import FacePixels
-    from facerep.pretrain.pretexts import pretext_named
     from facerep.pretrain.stage import PretextTask
     from facerep.training.runtime import Runtime
     from tests.support.faces import toy_faces, write_faces

@@ -82,5 +82,5 @@ def test_no_two_names_ask_the_same() -> None:
 
 @given(st.text(alphabet="rotaed_+simclgy", max_size=20).filter(lambda name: not set(name.split("+")) <= set(PRETEXTS)))
 def test_what_is_no_pretext_is_told(name: str) -> None:
-    with pytest.raises(ValueError, match="^no such pretext; one of original, "):
+    with pytest.raises(ValueError, match=r"^no such pretext; one of original, "):
         questions_of(name)
