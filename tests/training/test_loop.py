@@ -4,6 +4,7 @@ import csv
 import signal
 import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -232,19 +233,21 @@ def test_what_a_view_meets_depends_on_seed_epoch_sample_and_view_alone(unlabelle
     assert 29 < others < 47, "the blocks are drawn for each view"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_an_epoch_of_simclr_gives_the_same_bits_twice(precision: str, unlabelled: Splits, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "precision"), [*product(["simclr", "rotated_grayscale+simclr"], ["fp32", "bf16"])])
+def test_an_epoch_of_contrast_gives_the_same_bits_twice(
+    name: str, precision: str, unlabelled: Splits, tmp_path: Path
+) -> None:
     settings = pretraining(epochs=1, warmup_epochs=0, color_jitter=0.4, ema_decay=0.5)
     results: list[tuple[Any, ...]] = []
     for place in ("a", "b"):
-        model = pretext_model("simclr", settings=settings, drop_path=0.3)
+        model = pretext_model(name, settings=settings, drop_path=0.3)
         torch.manual_seed(len(results))
-        task = PretextTask(Pretext("simclr", settings))
+        task = PretextTask(Pretext(name, settings))
         runtime = RUNTIME._replace(precision=precision)
         got = run(model, task, unlabelled, tmp_path / place, settings, runtime)
         results.append((kept(got), bits(model), curves_of(tmp_path / place / "curves")))
     assert results[0] == results[1]
-    assert bits(pretext_model("simclr", settings=settings)) != results[0][1], "something was learned"
+    assert bits(pretext_model(name, settings=settings)) != results[0][1], "something was learned"
 
 
 def test_each_epoch_meets_every_row_once_in_an_order_of_its_own(splits: Splits, tmp_path: Path) -> None:
@@ -591,10 +594,13 @@ def test_turns_are_learned(unlabelled: Splits, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["grayscale", "rotated_grayscale"])
 def test_colours_are_learned(name: str, unlabelled: Splits, tmp_path: Path) -> None:
-    settings = pretraining(epochs=4, learning_rate=0.01)
+    """Of the people that are trained on: a few people's colors say nothing about those of others."""
+    settings = pretraining(epochs=8, learning_rate=0.01)
     task = PretextTask(Pretext(name, settings))
     history = run(pretext_model(name), task, unlabelled, tmp_path, settings).history
-    assert history[-1]["val/psnr"] > history[0]["val/psnr"] + 1
+    assert history[-1]["train/psnr"] > history[0]["train/psnr"] + 3
+    if name == "grayscale":
+        assert history[-1]["train/psnr"] > history[-1]["train/psnr_grey"] + 2
     assert history[0]["val/psnr_grey"] == history[-1]["val/psnr_grey"]  # the same draws every time
 
 
@@ -649,7 +655,9 @@ def test_a_step_of_simclr_goes_down_the_gradient_of_the_mean_loss_over_the_batch
     for name, parameter in hand.named_parameters():
         assert parameter.grad is not None
         # noise: what comes before the normalised features is flat in some directions
-        assert torch.allclose(got[name], parameter.grad, rtol=1e-2, atol=1e-3 * float(parameter.grad.abs().max())), name
+        assert torch.allclose(
+            got[name], parameter.grad, rtol=1e-2, atol=1e-7 + 1e-3 * float(parameter.grad.abs().max())
+        ), name
 
 
 @pytest.mark.parametrize("trainable", ["head", "last_stage"])
