@@ -30,7 +30,7 @@ log=$! work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 export PYTHONPATH=$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 COLUMNS=140 HF_HUB_OFFLINE=1
 export CUBLAS_WORKSPACE_CONFIG=:4096:8 # cuBLAS is deterministic with this alone, if it is there before the first product
 pack=.gpu failed=0
-complete() { "$PYTHON" -c "import pydantic, ruamel.yaml, simplejpeg, lightly.loss"; }
+complete() { "$PYTHON" -c "import pydantic, ruamel.yaml, simplejpeg"; }
 if ! complete 2> /dev/null; then
   "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --target "$work/site" $pack/wheels/*.whl
   export PYTHONPATH=$work/site:$PYTHONPATH

@@ -67,7 +67,7 @@ HAS = [
     "hypothesis",
 ]
 # What else training, its tests and the benchmarks import; a test imports them with these and HAS alone.
-WHEELS = ["pydantic", "pydantic-core", "annotated-types", "typing-inspection", "ruamel-yaml", "simplejpeg", "lightly"]
+WHEELS = ["pydantic", "pydantic-core", "annotated-types", "typing-inspection", "ruamel-yaml", "simplejpeg"]
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 POOL = "faces-pool-64.tar.gz"  # members unlabelled/…, faces of 64 px
 SIZE, QUALITY, SHARD_MB = 64, 88, 16

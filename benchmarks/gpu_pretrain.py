@@ -32,8 +32,9 @@ from facerep.faces.roles import read_pretraining
 from facerep.nets.convnext import build_backbone, load_backbone
 from facerep.params import Params, load_params
 
-# What SimCLR is known to want beyond lfw's block: small crops, strong jitter, a low temperature, large batches.
+# What SimCLR is known to want beyond lfw's block: small crops, strong jitter, greys, a low temperature, large batches.
 SETTINGS = {"learning_rate": 0.002, "temperature": 0.1, "min_crop_area": 0.25, "color_jitter": 0.4}
+SETTINGS |= {"hue": 0.1, "degrees": 15.0, "random_grayscale": 0.2}
 SHARE = 0.75  # of the time for training; the rest is the start, val and saving
 MOST = 400  # epochs
 SHOWN = (

@@ -19,7 +19,7 @@ from benchmarks.data import draw_faces, in_memory
 from benchmarks.steps import SEED, build_model, ours, ours_bare, settings_of_pretraining
 from benchmarks.variants import Done, Here, Measured, Work, measure
 from facerep.faces.pixels import FacePixels
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Pretext
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
@@ -78,7 +78,7 @@ def fitting(
     What it says of its steps alone is added to `steps`, once each time it is run.
     """
     settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_ratio=0.0)
-    task = PretextTask(pretext_named(pretext, settings), settings)
+    task = PretextTask(Pretext(pretext, settings))
     images = epochs * len(splits["train"])
 
     def work(times: int) -> Done:

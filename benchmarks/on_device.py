@@ -8,7 +8,7 @@ import argparse
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,11 +21,13 @@ from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNex
 from benchmarks.common import Case, closing, number, save, show
 from benchmarks.peer_packages import peer
 from benchmarks.roofline import flops_of_image
-from benchmarks.steps import Ours, quarter_turns, resident
+from benchmarks.steps import Ours, quarter_turns, resident, settings_of_pretraining
 from benchmarks.variants import Done, Measured, Work, measure
-from facerep.faces.transforms import grayscale, normalize, to_float, turn
+from facerep.faces.transforms import normalize, to_float, turn
 from facerep.nets.convnext import SIZES
-from facerep.pretrain.heads import PixelDecoder
+from facerep.nets.features import Features
+from facerep.pretrain.color_spaces import COLOR_SPACES
+from facerep.pretrain.colors import Decoder
 
 Step = Callable[[], Any]
 CASES = {
@@ -201,9 +203,11 @@ def bare(
     network = network.to(device).to(memory_format=layout).train()
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     photographs, turns = to_float(resident(case, device).images), quarter_turns(case, device)
-    truth = normalize(photographs) if pretext == "grayscale" else turns
-    inputs = normalize(grayscale(photographs) if pretext == "grayscale" else turn(photographs, turns))
-    inputs = inputs.contiguous(memory_format=layout)
+    if pretext == "grayscale":
+        given, truth, _ = color_space().split(photographs)
+    else:
+        given, truth = turn(photographs, turns), turns
+    inputs = normalize(given).contiguous(memory_format=layout)
 
     def step() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
@@ -216,17 +220,26 @@ def bare(
     return step
 
 
+def color_space() -> Any:
+    """In which our own step gives colors back."""
+    return COLOR_SPACES[settings_of_pretraining().color_space]
+
+
 class Answering(nn.Module):
-    """A peer's network that answers: the turn's four logits, or the pixels, by our decoder on its last map."""
+    """A peer's network that answers: the turn's four logits, or the colors, by our decoder on its last three maps."""
 
     def __init__(self, network: nn.Module, answer: Callable[[Any], Any], decoder: nn.Module | None) -> None:
         super().__init__()
         self.network, self.answer, self.decoder = network, answer, decoder
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """B×3×H×H to B×4, or to B×3×H×H."""
-        answer: Tensor = self.answer(inputs)
-        return answer if self.decoder is None else self.decoder(answer)
+        """B×3×H×H to B×4, or to B×C×H×H."""
+        answer: Any = self.answer(inputs)
+        if self.decoder is not None:
+            maps: Sequence[Tensor] = answer[-3:]
+            answer = self.decoder(Features((inputs, *maps), inputs))  # which looks at the maps of stages 2 to 4 alone
+        logits_or_colors: Tensor = answer
+        return logits_or_colors
 
 
 def transformers_network(pretext: str, case: Case) -> nn.Module:
@@ -236,17 +249,19 @@ def transformers_network(pretext: str, case: Case) -> nn.Module:
     if pretext == "grayscale":
         model = ConvNextModel(config)
         model.layernorm.requires_grad_(False)
-        return Answering(model, lambda x: model(x).last_hidden_state, PixelDecoder(widths[-1]))
+        decoder = Decoder(widths[1:], color_space().channels)
+        return Answering(model, lambda x: model(x, output_hidden_states=True).hidden_states, decoder)
     classifier = ConvNextForImageClassification(config)
     return Answering(classifier, lambda x: classifier(x).logits, None)
 
 
 def timm_network(pretext: str, case: Case, folder: str | None) -> nn.Module:
     """Its convnext of the same size."""
-    model = peer("timm", folder).create_model(f"convnext_{case.model}", num_classes=4)
+    timm, name = peer("timm", folder), f"convnext_{case.model}"
     if pretext == "grayscale":
-        model.reset_classifier(0, "")
-        return Answering(model, model.forward_features, PixelDecoder(SIZES[case.model][1][-1]))
+        model = timm.create_model(name, features_only=True)
+        return Answering(model, model, Decoder(SIZES[case.model][1][1:], color_space().channels))
+    model = timm.create_model(name, num_classes=4)
     return Answering(model, model, None)
 
 

@@ -34,7 +34,7 @@ from benchmarks.data import draw_faces, write_files, write_shards
 from benchmarks.steps import SEED, build_model, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
 from facerep.faces.pixels import FacePixels
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Pretext
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
@@ -110,7 +110,7 @@ def facerep(place: Path, case: Case, threads: int) -> Work:
 
     def train(epochs: int) -> None:
         settings = settings_of_pretraining(epochs=epochs, batch_size=case.batch_size, warmup_ratio=0.0)
-        task = PretextTask(pretext_named("rotated", settings), settings)
+        task = PretextTask(Pretext("rotated", settings))
         runtime = Runtime("cpu", "auto", threads, SEED)
         with tempfile.TemporaryDirectory(dir=place) as here:
             checkpoints = Checkpoints("pretrain-0", Folder(Path(here, "scratch")))

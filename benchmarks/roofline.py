@@ -25,6 +25,7 @@ from benchmarks.common import Case, arguments, conclude, number, show
 from benchmarks.steps import Ours, build_model, resident, settings_of_pretraining
 from benchmarks.variants import Done, Here, measure, timed
 from facerep.nets.convnext import SIZES
+from facerep.pretrain.question import SHARED
 from facerep.training.runtime import has_bf16
 
 CASES = {"grayscale": [Case("base", 224, 8)], "rotated": [Case("atto", 96, 64)]}
@@ -93,8 +94,8 @@ def flops_of_image(pretext: str, case: Case) -> int:
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
     )
     with counter:
-        answer = model(resident(case).images[:1] / 255)
-        sum(part.sum() for part in answer if part is not None).backward()
+        answers = model({SHARED: resident(case).images[:1] / 255})
+        sum(answer.sum() for answer in answers.values()).backward()
     return int(counter.get_total_flops())
 
 

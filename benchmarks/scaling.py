@@ -22,7 +22,7 @@ from benchmarks.steps import SEED, settings_of_pretraining
 from benchmarks.variants import Done, Work, interleaved
 from facerep.faces.pixels import FacePixels
 from facerep.pretrain.model import PretextModel
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Pretext
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
@@ -75,10 +75,10 @@ def epochs(place: Path, threads: int, memory_mb: int) -> Work:
 
     def work(times: int) -> Done:
         settings = settings_of_pretraining(epochs=times, batch_size=BATCH, warmup_ratio=0.0)
-        pretext = pretext_named("rotated", settings)
+        pretext = Pretext("rotated", settings)
         torch.manual_seed(SEED)
         backbone = ConvNextModel(ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 32, 64], image_size=SIDE))
-        model, task = PretextModel(backbone, pretext.head(64)), PretextTask(pretext, settings)
+        model, task = PretextModel(backbone, pretext), PretextTask(pretext)
         with tempfile.TemporaryDirectory(dir=place) as here:
             checkpoints = Checkpoints("pretrain-0", Folder(Path(here, "scratch")))
             splits = {"train": pixels, "val": val}

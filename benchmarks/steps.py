@@ -20,10 +20,8 @@ from facerep.nets.convnext import SIZES, build_backbone
 from facerep.nets.fast import compile_blocks, draw_drop_path, make_fast
 from facerep.nets.groups import parameter_groups
 from facerep.params import Model, Pretrain
-from facerep.pretrain.heads import Answer
 from facerep.pretrain.model import PretextModel
-from facerep.pretrain.pretext import Truth
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Answers, Pretext
 from facerep.pretrain.stage import PretextTask
 from facerep.training.meters import Means
 from facerep.training.runtime import Runtime, accelerator_for, has_bf16
@@ -51,15 +49,14 @@ def quarter_turns(case: Case, device: torch.device | str = "cpu") -> Tensor:
 
 
 def model_of(case: Case) -> Model:
-    """Of any side, 112 px among them, where the last map loses an edge: pixels cannot be given back then."""
+    """Of any side, 112 px among them, where the last map loses an edge."""
     return Model.model_construct(name=case.model, image_size=case.image_size, layer_scale=0.1)
 
 
 def build_model(pretext: str, case: Case, settings: Pretrain) -> PretextModel:
     """As facerep.pretrain.stage.pretrain builds it."""
     backbone = build_backbone(model_of(case), SEED, settings.drop_path)
-    head = pretext_named(pretext, settings).head(backbone.config.hidden_sizes[-1])
-    return PretextModel(backbone, head)
+    return PretextModel(backbone, Pretext(pretext, settings))
 
 
 class Ours:
@@ -78,29 +75,30 @@ class Ours:
         groups = parameter_groups(self.model, self.settings.weight_decay, self.settings.layer_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, fused=True)
         self.network = self.accelerator.prepare_model(self.model).train()
-        self.task = PretextTask(pretext_named(pretext, self.settings), self.settings)
+        self.task = PretextTask(Pretext(pretext, self.settings))
         self.means = Means(self.accelerator)
         self.batch, self.draws = resident(case, device), Draws(SEED, 0, device)
 
-    def prepare(self) -> tuple[Tensor, Truth]:
-        """The batch as the network takes it, and the truth."""
+    def prepare(self) -> tuple[dict[str, Tensor], Any]:
+        """The batch as the network takes it, by name, and the truth."""
         inputs, truth = self.task.prepare(self.batch, self.draws, train=True)
-        return inputs.contiguous(memory_format=torch.channels_last), truth
+        return {name: each.contiguous(memory_format=torch.channels_last) for name, each in inputs.items()}, truth
 
-    def forward(self, inputs: Tensor, truth: Truth) -> tuple[Tensor, Answer]:
-        """The losses, float32 B, and the answer that they judge."""
-        draw_drop_path(self.model, self.batch.samples, self.draws)
-        answer = self.network(inputs)
-        return self.task.losses(answer, truth), answer
+    def forward(self, inputs: dict[str, Tensor], truth: Any) -> tuple[Tensor, Answers]:
+        """The losses, float32 B, and the answers that they judge."""
+        views = sum(map(len, inputs.values())) // len(self.batch.samples)
+        draw_drop_path(self.model, self.batch.samples.repeat(views), self.draws)
+        answers = self.network(inputs)
+        return self.task.losses(answers, truth), answers
 
     def step(self) -> None:
         """All that happens to a batch; the profiler sees the parts by their names."""
         preparation, scoring, update = map(record_function, PHASES)
         with preparation:
             inputs, truth = self.prepare()
-        losses, answer = self.forward(inputs, truth)
+        losses, answers = self.forward(inputs, truth)
         with scoring, torch.no_grad():
-            self.means.add(losses, self.task.scores(answer, truth))
+            self.means.add(losses, self.task.scores(answers, truth))
         losses.mean().backward()
         with update:
             if self.settings.clip_norm is not None:
@@ -108,7 +106,7 @@ class Ours:
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
 
-    def bare_step(self, inputs: Tensor, truth: Truth) -> None:
+    def bare_step(self, inputs: dict[str, Tensor], truth: Any) -> None:
         """Forward, backward and the optimizer, and nothing else."""
         losses, _ = self.forward(inputs, truth)
         losses.mean().backward()

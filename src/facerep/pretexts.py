@@ -33,10 +33,19 @@ def questions_of(name: str) -> tuple[str, ...]:
     parts = name.split("+")
     if any(part not in PRETEXTS for part in parts):
         raise ValueError(f"no such pretext; one of {', '.join(PRETEXTS)}, or several of these joined by +")
-    order = [list(PRETEXTS).index(part) for part in parts]
     questions = [question for part in parts for question in PRETEXTS[part]]
     if len(parts) > 1 and (not all(PRETEXTS[part] for part in parts) or len(set(questions)) < len(questions)):
         raise ValueError("joins pretexts that ask nothing, or the same question twice")
-    if order != sorted(order):
-        raise ValueError(f"one name for one pretext: write {'+'.join(sorted(parts, key=list(PRETEXTS).index))}")
+    if name != (known := _name_of(questions)) and questions:
+        raise ValueError(f"one name for one pretext: write {known}")
     return tuple(questions)
+
+
+def _name_of(questions: list[str]) -> str:
+    """The fewest pretexts that ask these questions, in the order above."""
+    left, names = set(questions), []
+    for name in sorted(PRETEXTS, key=lambda name: -len(PRETEXTS[name])):
+        if PRETEXTS[name] and left.issuperset(PRETEXTS[name]):
+            left -= set(PRETEXTS[name])
+            names.append(name)
+    return "+".join(sorted(names, key=list(PRETEXTS).index))

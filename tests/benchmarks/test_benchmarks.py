@@ -348,7 +348,7 @@ def test_our_step_is_the_loops_own(tmp_path: Path, fresh_accelerate: Callable[[]
     from benchmarks.common import Case
     from benchmarks.steps import SEED, Ours, build_model, resident, settings_of_pretraining
     from facerep.faces.pixels import FacePixels
-    from facerep.pretrain.pretexts import pretext_named
+    from facerep.pretrain.pretext import Pretext
     from facerep.pretrain.stage import PretextTask
     from facerep.training.runtime import Runtime
     from tests.support.faces import toy_faces, write_faces
@@ -365,7 +365,7 @@ def test_our_step_is_the_loops_own(tmp_path: Path, fresh_accelerate: Callable[[]
     pixels.kept = resident(case).images.permute(0, 2, 3, 1).contiguous()
     settings = settings_of_pretraining(epochs=1, batch_size=case.batch_size, warmup_ratio=0.0)
     model = build_model("rotated_grayscale", case, settings)
-    task = PretextTask(pretext_named("rotated_grayscale", settings), settings)
+    task = PretextTask(Pretext("rotated_grayscale", settings))
     fitted = run(model, task, {"train": pixels, "val": pixels}, tmp_path, settings, Runtime("cpu", "auto", 1, SEED))
     assert loss == pytest.approx(fitted.history[0]["train/loss"], rel=1e-2)
     started = build_model("rotated_grayscale", case, settings)

@@ -63,8 +63,9 @@ except ModuleNotFoundError:
     pass
 for module in modules:
     importlib.import_module(module)
-from facerep.pretrain.pretexts import pretext_named
-pretext_named("simclr")
+from benchmarks.steps import settings_of_pretraining
+from facerep.pretrain.pretext import Pretext
+Pretext("rotated_grayscale+simclr", settings_of_pretraining())  # whose questions are imported by name
 from benchmarks.data import draw_faces
 assert len(draw_faces(2, 64)) == 2
 """

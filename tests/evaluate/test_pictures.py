@@ -14,10 +14,9 @@ from facerep.evaluate.pretext_pictures import draw_pretext
 from facerep.evaluate.scores import Split, score_frozen
 from facerep.faces.draws import Draws
 from facerep.faces.pixels import FacePixels
-from facerep.faces.transforms import normalize
 from facerep.figures import galleries
-from facerep.pretrain.pretexts import PRETEXTS, pretext_named
-from facerep.training.task import views
+from facerep.pretrain.pretext import Pretext, network_inputs
+from facerep.pretrain.question import SHARED
 from tests.support.faces import toy_faces, write_faces
 from tests.support.micro import judged, pretext_model, pretraining, probing
 from tests.support.plain import cosine
@@ -25,12 +24,14 @@ from tests.support.plain import cosine
 COMMON = {"roc.svg", "probe_by_labels.svg", "neighbours.png", "nearest.png", "hardest_pairs.png"}
 TABLES = {"roc.csv", "probe_by_labels.csv"}
 PICTURES = {
-    "original": set(),
     "rotated": {"turns.png"},
     "grayscale": {"reconstructions.png"},
     "rotated_grayscale": {"turns.png", "reconstructions.png"},
     "simclr": {"views.png"},
     "supervised": set(),
+    "rotated+simclr": {"turns.png", "views.png"},
+    "grayscale+simclr": {"reconstructions.png", "views.png"},
+    "rotated_grayscale+simclr": {"turns.png", "reconstructions.png", "views.png"},
 }
 
 
@@ -48,7 +49,8 @@ class Told:
             draw = getattr(galleries, name)
 
             def noted(*args: Any, draw: Any = draw, place: int = place, **kwargs: Any) -> None:
-                self.calls[args[place].name] = (args, kwargs)
+                path = kwargs["path"] if "path" in kwargs else args[place]
+                self.calls[path.name] = (args, kwargs)
                 draw(*args, **kwargs)
 
             monkeypatch.setattr(galleries, name, noted)
@@ -175,7 +177,7 @@ def test_the_hardest_pairs_are_found_by_a_plain_search(identities: int, told: To
 
 @pytest.mark.parametrize(
     ("name", "rotations"),
-    [*((name, "drawn") for name in PRETEXTS if name != "original"), ("rotated", "all"), ("rotated_grayscale", "all")],
+    [*((name, "drawn") for name in PICTURES), *((name, "all") for name in PICTURES if "rotated" in name)],
 )
 def test_each_pretext_has_its_own_pictures(name: str, rotations: str, splits: dict[str, Split], tmp_path: Path) -> None:
     """And the same ones every time; `supervised` has none, which knows nobody here."""
@@ -183,8 +185,8 @@ def test_each_pretext_has_its_own_pictures(name: str, rotations: str, splits: di
     model = pretext_model(name, settings=settings, identities=3).eval()
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
-        pretext = pretext_named(name, settings)
-        draw_pretext(tmp_path / place, pretext, model, splits["test"].pixels, settings, 0, torch.device("cpu"))
+        pretext = Pretext(name, settings)
+        draw_pretext(tmp_path / place, pretext, model, splits["test"].pixels, 0, torch.device("cpu"))
     assert {path.name for path in (tmp_path / "a").iterdir()} == PICTURES[name]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
@@ -195,11 +197,15 @@ def test_views_that_are_told_to_be_of_one_photograph_are_found_by_a_plain_search
 ) -> None:
     settings, pixels = pretraining(color_jitter=0.4, min_crop_area=0.3), splits["test"].pixels
     model = pretext_model("simclr", settings=settings).eval()
-    draw_pretext(tmp_path, pretext_named("simclr"), model, pixels, settings, 4, torch.device("cpu"))
-    (queries, neighbours, asked, given, scores, _), words = told.calls["views.png"]
-    images = views(pixels.__getitems__(range(8)), Draws(4, 0), settings, 2)
+    pretext = Pretext("simclr", settings)
+    draw_pretext(tmp_path, pretext, model, pixels, 4, torch.device("cpu"))
+    _, words = told.calls["views.png"]
+    queries, neighbours, scores = words["queries"], words["neighbours"], words["scores"]
+    asked, given = words["query_names"], words["neighbour_names"]
+    shown_to, _ = pretext.ask(pixels.__getitems__(range(8)), Draws(4, 0), False)
+    images = shown_to.inputs[SHARED]
     with torch.no_grad():
-        vectors = model(normalize(images)).projections.double().numpy()
+        vectors = model(network_inputs(shown_to))["views"].vectors.double().numpy()
     shown = [np.clip(np.rint(image.permute(1, 2, 0).numpy() * 255), 0, 255).astype(np.uint8) for image in images]
     for n in range(8):
         likeness, other = max((cosine(vectors[n], vectors[m]), m) for m in range(16) if m != n)

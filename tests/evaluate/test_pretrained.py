@@ -21,7 +21,7 @@ from facerep.faces.roles import few_labels, read_selection
 from facerep.nets.convnext import load_backbone
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Pretext
 from facerep.training.probes import NEIGHBOURS, fit_probe
 from tests.support.micro import curves_of, pretext_model, pretraining, probing
 from tests.support.plain import plain_knn, plain_pairs
@@ -39,7 +39,8 @@ def stage(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fr
         fresh_accelerate()
         models = tmp_path / pretext
         if not models.exists():
-            save_pretext_model(pretext_model(pretext, identities=8), pretext_named(pretext), models / "pretrained")
+            saved = Pretext(pretext, pretraining())
+            save_pretext_model(pretext_model(pretext, identities=8), saved, models / "pretrained")
         params = load_params()
         changed = {"probe": probing(), "pretrain": pretraining(), "device": "cpu", "threads": 1, "seed": 2}
         changed["model"] = params.model.model_copy(update={"image_size": 32})

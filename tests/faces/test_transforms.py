@@ -1,4 +1,6 @@
-"""Batched transforms against slow versions, one image at a time, by numpy and PIL."""
+"""Batched transforms against slow versions, one image at a time, by numpy, scipy, PIL and torchvision."""
+
+import math
 
 import numpy as np
 import pytest
@@ -6,17 +8,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 from torchvision.transforms.v2 import functional as tvf
 
 from facerep.faces.draws import Draws
 from facerep.faces.transforms import (
+    ANGLE,
     AREA,
     BRIGHTNESS,
     CONTRAST,
+    ERASED,
+    ERASED_AREA,
+    ERASED_LEFT,
+    ERASED_RATIO,
+    ERASED_TOP,
     FLIP,
     GREY,
+    HUE,
     LEFT,
     SATURATION,
     TOP,
@@ -24,8 +34,11 @@ from facerep.faces.transforms import (
     crop_and_flip,
     denormalize,
     grayscale,
+    luma,
     normalize,
+    random_erasing,
     random_grayscale,
+    shift_hue,
     to_float,
     turn,
 )
@@ -102,6 +115,14 @@ def test_grayscale_is_pils_luma_in_three_equal_channels() -> None:
     for image, out in zip(images, grey, strict=True):
         luma = np.asarray(to_pil(image).convert("L"))
         assert np.abs(out[0].numpy() * 255 - luma).max() <= 1
+
+
+@pytest.mark.parametrize("as_float", [True, False])
+def test_luma_and_grayscale_are_torchvisions_to_the_bit(as_float: bool) -> None:
+    images = photographs(4, 16)
+    images = to_float(images) if as_float else images
+    assert torch.equal(grayscale(images), tvf.rgb_to_grayscale(images, num_output_channels=3))
+    assert torch.equal(luma(images).to(images.dtype), tvf.rgb_to_grayscale(images))
 
 
 def test_to_float_gives_zero_to_one() -> None:
@@ -187,6 +208,94 @@ def test_crops_are_those_of_torchs_affine_grid_to_the_bit(side: int, min_area: f
     assert torch.equal(crop_and_flip(images, samples, draws, min_area=min_area, flip=True), expected)
 
 
+# Small turns
+
+
+def reflected(at: float, size: int) -> float:
+    """A place in pixels, mirrored at the outer edges of the first and the last one until it lies between them."""
+    at = (at + 0.5) % (2 * size)
+    return min(at, 2 * size - at) - 0.5
+
+
+def slow_turned_crop(
+    image: np.ndarray, left: float, top: float, part: float, mirror: bool, angle: float, side: int
+) -> np.ndarray:
+    """The square at (left, top) of `part` pixels, turned about its middle, as side×side, by scipy's bilinear sampling."""
+    size = image.shape[-1]
+    rows, columns = np.empty((side, side)), np.empty((side, side))
+    for row, column in np.ndindex(side, side):
+        across = (2 * (column + 0.5) / side - 1) * (-1 if mirror else 1) * part / 2
+        down = (2 * (row + 0.5) / side - 1) * part / 2
+        x = left + part / 2 + math.cos(angle) * across - math.sin(angle) * down - 0.5
+        y = top + part / 2 + math.sin(angle) * across + math.cos(angle) * down - 0.5
+        columns[row, column], rows[row, column] = (min(max(reflected(at, size), 0), size - 1) for at in (x, y))
+    return np.stack([map_coordinates(channel, [rows, columns], order=1) for channel in image.astype(np.float64)])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    min_area=st.floats(0.1, 0.5),
+    max_area=st.floats(0.5, 1),
+    degrees=st.sampled_from([0.5, 15.0, 90.0, 180.0]),
+    flip=st.booleans(),
+    seed=st.integers(0, 1000),
+    side=st.sampled_from([4, 7, 12]),
+    out=st.sampled_from([None, 3, 8]),
+)
+def test_turned_crops_of_any_size_are_scipys_of_the_mirrored_photograph(
+    min_area: float, max_area: float, degrees: float, flip: bool, seed: int, side: int, out: int | None
+) -> None:
+    images, samples, draws = to_float(photographs(3, side, seed)), torch.tensor([5, 0, 77]), Draws(seed, 2)
+    got = crop_and_flip(
+        images, samples, draws, min_area=min_area, max_area=max_area, degrees=degrees, flip=flip, side=out
+    )
+    for place in range(3):
+        area, left, top, coin, turned = (
+            float(draws.uniform(samples, s)[place]) for s in (AREA, LEFT, TOP, FLIP, ANGLE)
+        )
+        part = np.sqrt(min_area + (max_area - min_area) * area) * side
+        angle = math.radians(degrees) * (2 * turned - 1)
+        mirror = flip and coin < 0.5
+        expected = slow_turned_crop(
+            images[place].numpy(), left * (side - part), top * (side - part), part, mirror, angle, out or side
+        )
+        assert np.abs(got[place].numpy() - expected).max() < 2e-4
+
+
+def test_a_quarter_turn_is_numpys_and_small_ones_go_both_ways() -> None:
+    """A whole photograph by 90° or so, looked at where the draw says; the angle's sign is as likely as the other."""
+    samples, draws = torch.arange(4000), Draws(0, 0)
+    images = torch.zeros(4000, 3, 3, 3)
+    images[:, :, 0, 1] = 1  # a dot above the middle
+    got = crop_and_flip(images, samples, draws, min_area=1, degrees=90, flip=False)
+    angle = 90 * (2 * draws.uniform(samples, ANGLE) - 1)
+    left, right = got[angle > 85][:, 0, 1], got[angle < -85][:, 0, 1]
+    assert (left[:, 0] > 0.8).all() != (left[:, 2] > 0.8).all()
+    assert (left[:, 0] > 0.8).all() == (right[:, 2] > 0.8).all()
+    assert float(angle.mean()) == pytest.approx(0, abs=3)
+    others = [draws.uniform(samples, stream) for stream in (AREA, LEFT, TOP, FLIP)]
+    assert torch.corrcoef(torch.stack([angle, *others]))[0, 1:].abs().max() < 0.06
+
+
+@pytest.mark.parametrize("degrees", [0.0, 30.0])
+def test_draws_do_not_depend_on_the_batch(degrees: float) -> None:
+    images, samples, draws = to_float(photographs(9, 8)), torch.arange(40, 49), Draws(3, 1)
+    whole = crop_and_flip(images, samples, draws, min_area=0.3, max_area=0.9, degrees=degrees, flip=True, side=5)
+    for n in range(9):
+        alone = crop_and_flip(
+            *(images[n : n + 1], samples[n : n + 1], draws),
+            min_area=0.3,
+            max_area=0.9,
+            degrees=degrees,
+            flip=True,
+            side=5,
+        )
+        assert torch.allclose(alone[0], whole[n], atol=1e-6)
+
+
+# Colors
+
+
 @given(amount=st.floats(0.01, 1), seed=st.integers(0, 1000), side=st.integers(1, 9))
 def test_color_jitter_is_torchvisions_for_each_sample(amount: float, seed: int, side: int) -> None:
     images, samples, draws = to_float(photographs(5, side, seed)), torch.tensor([3, 0, 999, 12, 4]), Draws(seed, 1)
@@ -216,6 +325,42 @@ def test_color_jitter_draws_each_factor_for_itself_from_the_whole_range() -> Non
     assert torch.corrcoef(draws).fill_diagonal_(0).abs().max() < 0.06
 
 
+COLORFUL = torch.cartesian_prod(*3 * [torch.linspace(0, 1, 6)]).T.reshape(
+    1, 3, 18, 12
+)  # black, white, greys, pure ones
+
+
+@given(shift=st.floats(-0.5, 0.5), seed=st.integers(0, 1000))
+def test_hue_is_torchvisions(shift: float, seed: int) -> None:
+    noise = to_float(photographs(1, 6, seed))
+    for images in (noise, COLORFUL):
+        before = images.clone()
+        got = shift_hue(images, torch.tensor([shift]))
+        assert torch.equal(images, before)
+        assert torch.allclose(got, tvf.adjust_hue(images, shift), atol=5e-6)
+
+
+def test_hue_goes_around_the_circle_and_leaves_greys() -> None:
+    """By hand: a third of the circle makes red green, green blue and blue red; half of it cyan, magenta and yellow."""
+    pure = torch.eye(3).view(1, 3, 3, 1)  # a red, a green and a blue pixel
+    assert torch.allclose(shift_hue(pure, torch.tensor([1 / 3])), pure.roll(1, 1), atol=1e-6)
+    assert torch.allclose(shift_hue(pure, torch.tensor([-1 / 3])), pure.roll(-1, 1), atol=1e-6)
+    assert torch.allclose(shift_hue(pure, torch.tensor([0.5])), 1 - pure, atol=1e-6)
+    greys = torch.linspace(0, 1, 9).expand(1, 3, 1, 9)
+    assert torch.equal(shift_hue(greys, torch.tensor([0.2])), greys)
+
+
+@given(hue=st.floats(0.01, 0.5), amount=st.sampled_from([0.0, 0.4]), seed=st.integers(0, 1000))
+def test_each_sample_has_its_own_hue_after_its_jitter(hue: float, amount: float, seed: int) -> None:
+    images, samples, draws = to_float(photographs(4, 5, seed)), torch.tensor([3, 0, 999, 12]), Draws(seed, 1)
+    got, jittered = color_jitter(images, samples, draws, amount, hue), color_jitter(images, samples, draws, amount)
+    for n in range(4):
+        shift = hue * (2 * float(draws.uniform(samples, HUE)[n]) - 1)
+        assert torch.allclose(got[n], tvf.adjust_hue(jittered[n], shift), atol=5e-6)
+        alone = color_jitter(images[n : n + 1], samples[n : n + 1], draws, amount, hue)
+        assert torch.allclose(alone[0], got[n], atol=1e-6)
+
+
 def test_no_jitter_is_the_photographs_themselves() -> None:
     images = to_float(photographs(2, 4))
     assert color_jitter(images, torch.arange(2), Draws(0, 0), 0.0) is images
@@ -240,3 +385,55 @@ def test_a_drawn_share_is_grey_whatever_else_is_drawn() -> None:
     assert float(grey.mean()) == pytest.approx(0.2, abs=0.02)  # its standard deviation is 0.006
     others = [Draws(5, 2).uniform(samples, stream) for stream in range(GREY)]
     assert torch.corrcoef(torch.stack([grey, *others]))[0, 1:].abs().max() < 0.06
+
+
+# Random erasing
+
+
+@given(share=st.sampled_from([0.0, 0.25, 1.0]), seed=st.integers(0, 1000), side=st.sampled_from([1, 5, 16]))
+def test_random_erasing_covers_the_pixels_whose_middles_lie_in_the_box(share: float, seed: int, side: int) -> None:
+    images, samples, draws = to_float(photographs(6, side, seed)), torch.arange(40, 46), Draws(seed, 1)
+    before = images.clone()
+    got = random_erasing(images, samples, draws, share)
+    assert torch.equal(images, before), "the photographs themselves stay as they are"
+    for n in range(6):
+        coin, area, ratio, left, top = (
+            float(draws.uniform(samples, s)[n]) for s in (ERASED, ERASED_AREA, ERASED_RATIO, ERASED_LEFT, ERASED_TOP)
+        )
+        expected = images[n].clone()
+        area, ratio = 0.02 + 0.31 * area, 0.3 * (3.3 / 0.3) ** ratio
+        height, width = min(1.0, math.sqrt(area * ratio)), min(1.0, math.sqrt(area / ratio))
+        y, x = top * (1 - height), left * (1 - width)
+        for row, column in np.ndindex(side, side):
+            inside = y <= (row + 0.5) / side < y + height and x <= (column + 0.5) / side < x + width
+            if coin < share and inside:
+                expected[:, row, column] = torch.tensor([0.485, 0.456, 0.406])
+        assert torch.equal(got[n], expected)
+        assert torch.equal(random_erasing(images[n : n + 1], samples[n : n + 1], draws, share)[0], got[n])
+
+
+def test_erased_boxes_have_the_papers_areas_and_ratios_and_lie_anywhere() -> None:
+    count, side = 2000, 64
+    images, samples = torch.ones(count, 3, side, side), torch.arange(count)
+    covered = random_erasing(images, samples, Draws(4, 2), 1.0)[:, 0] < 1
+    heights, widths = covered.any(2).sum(1) / side, covered.any(1).sum(1) / side
+    area = covered.float().mean((1, 2))
+    assert torch.allclose(area, heights * widths, atol=1e-6), "boxes"
+    assert 0.01 < area.min() < 0.03 and 0.31 < area.max() < 0.35
+    assert float(area.mean()) == pytest.approx(0.175, abs=0.01)
+    ratio = (heights / widths)[area > 0.1].log()  # of small ones pixels tell little
+    assert math.log(0.27) < ratio.min() < math.log(0.35) and math.log(2.9) < ratio.max() < math.log(3.6)
+    assert float(ratio.mean()) == pytest.approx(0, abs=0.06)
+    touched = covered.float().mean(0)
+    assert touched[24:40, 24:40].mean() > touched[:8, :8].mean() > 0.01
+    assert torch.allclose(touched, touched.flip(0), atol=0.08) and torch.allclose(touched, touched.flip(1), atol=0.08)
+
+
+def test_a_drawn_share_is_erased_whatever_else_is_drawn() -> None:
+    images, samples = torch.ones(4000, 3, 8, 8), torch.arange(4000)
+    erased = (random_erasing(images, samples, Draws(5, 2), 0.25) < 1).flatten(1).any(1).float()
+    assert float(erased.mean()) == pytest.approx(0.25, abs=0.025)  # the smallest boxes may lie between the pixels
+    streams = (AREA, LEFT, TOP, FLIP, GREY, HUE, ANGLE)
+    others = [Draws(5, 2).uniform(samples, stream) for stream in streams]
+    assert torch.corrcoef(torch.stack([erased, *others]))[0, 1:].abs().max() < 0.06
+    assert random_erasing(images, samples, Draws(5, 2), 0.0) is images

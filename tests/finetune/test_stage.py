@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from facerep.pretrain.pretexts import pretext_named
 from sklearn.metrics import balanced_accuracy_score
 
 from facerep.core.errors import FacerepError
@@ -22,15 +21,16 @@ from facerep.finetune.stage import finetune
 from facerep.nets.convnext import image_processor, load_backbone, load_classifier
 from facerep.params import load_params
 from facerep.pretrain.model import save_pretext_model
+from facerep.pretrain.pretext import Pretext
 from facerep.training.loop import fit
-from tests.support.micro import curves_of, finetuning, pretext_model
+from tests.support.micro import curves_of, finetuning, pretext_model, pretraining
 
 
 @pytest.fixture
 def staged(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_accelerate: Any) -> Any:
     """Runs the stage for some settings from one pretrained micro network; gives its metrics and the rows it was given."""
     pretrained = tmp_path / "pretrained"
-    save_pretext_model(pretext_model("simclr"), pretext_named("simclr"), pretrained)
+    save_pretext_model(pretext_model("simclr"), Pretext("simclr", pretraining()), pretrained)
     image_processor(32).save_pretrained(pretrained)
     given_rows: dict[str, list[tuple[int, int]]] = {}
 

@@ -348,3 +348,18 @@ def test_a_batch_trains_as_its_samples_by_themselves(images: Tensor) -> None:
         for n, sample in enumerate(samples):
             draw_drop_path(model, sample[None], Draws(0, 0))
             assert torch.allclose(model(images[n : n + 1]).logits[0], together[n], rtol=1e-4, atol=1e-4)
+
+
+def test_inputs_that_follow_one_another_take_their_own_rows_of_the_draws(images: Tensor) -> None:
+    """As many pretexts look at several inputs in a step, of several sizes: each as if it had been drawn for alone."""
+    model = fast(network(drop_path=0.6)).train()
+    samples, small = torch.tensor([5, 90, 7, 8, 1, 0, 15, 16]), images[:2, :, :32, :32]
+    with torch.no_grad():
+        draw_drop_path(model, samples, Draws(0, 0))
+        first, second = model(images).logits, model(small).logits
+        assert all(path.kept is not None and not len(path.kept) for path in paths(model)), "all draws are taken"
+        for inputs, own, got in ((images, samples[:6], first), (small, samples[6:], second)):
+            draw_drop_path(model, own, Draws(0, 0))
+            assert torch.allclose(model(inputs).logits, got, rtol=1e-4, atol=1e-4)
+        draw_drop_path(model, samples[:2], Draws(0, 0))
+        assert not torch.allclose(model(small).logits, second, rtol=1e-2, atol=1e-2), "others skip other blocks"

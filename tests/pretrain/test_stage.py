@@ -165,7 +165,7 @@ def test_supervised_learns_the_names_of_all_identities_and_is_scored_on_photogra
     found = load_pretext_model(tmp_path / "a" / "pretrained")
     assert found is not None
     assert found[0].name == "supervised"
-    assert found[1].head.names.out_features == 8
+    assert found[1].heads["names"].layers.out_features == 8
     names = set(read_selection(data_folder / "selection.parquet", "pretrain")["identity"].to_pylist())
     assert len(names) == 8
 
@@ -182,6 +182,32 @@ def test_simclr_holds_whole_identities_out_and_gives_the_same_bytes_twice(
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert staged("simclr", "c", temperature=0.5) != first
+
+
+def test_a_pretraining_that_learned_no_color_says_so(staged: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    colors = {"color_space": "lab", "reconstruction_loss": "huber"}
+    learned = staged("grayscale", "d", **colors)
+    assert learned["test"]["psnr"] > learned["test"]["psnr_grey"] and learned["notes"] == []
+    metrics = staged("grayscale", "a", **colors, learning_rate=1e-6)
+    assert metrics["variant"] == colors
+    test = metrics["test"]
+    assert test["psnr"] < test["psnr_grey"]
+    (note,) = metrics["notes"]
+    assert f"{test['psnr']:.1f} dB" in note and f"{test['psnr_grey']:.1f} dB" in note
+    assert staged("rotated", "b")["notes"] == []
+    assert "notes" not in staged("original", "c")
+
+
+def test_questions_that_are_asked_together_have_their_measures_side_by_side(
+    staged: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    metrics = staged("rotated+simclr", "a", turns_weight=0.5)
+    assert metrics["variant"] == {"rotations": "drawn", "temperature": 0.5, "turns_weight": 0.5}
+    test = metrics["test"]
+    assert set(test) == {"photographs", "loss", "accuracy_turns", "accuracy_views", "loss_turns", "loss_views"}
+    assert test["loss"] == pytest.approx(0.5 * test["loss_turns"] + test["loss_views"], rel=1e-5)
+    found = load_pretext_model(tmp_path / "a" / "pretrained")
+    assert found is not None and set(found[1].heads) == {"turns", "views"}
 
 
 def history(place: Path) -> list[dict[str, float]]:

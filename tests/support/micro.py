@@ -27,7 +27,7 @@ from facerep.faces.roles import read_selection
 from facerep.finetune.stage import IdentityTask
 from facerep.params import Evaluate, Finetune, Pretrain, Probe
 from facerep.pretrain.model import PretextModel
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Pretext
 from facerep.pretrain.stage import PretextTask
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
@@ -50,6 +50,10 @@ COMMON: dict[str, Any] = {
     "min_crop_area": 0.6,
     "flip": True,
     "color_jitter": 0.0,
+    "hue": 0.0,
+    "degrees": 0.0,
+    "random_grayscale": 0.0,
+    "random_erasing": 0.0,
     "score_every": 1,
     "keep": "best",
 }
@@ -62,10 +66,10 @@ PRETEXT: dict[str, Any] = {
     "val_fraction": 0.1,
     "test_fraction": 0.1,
     "rotations": "drawn",
+    "turns_weight": 1.0,
     "color_space": "rgb",
     "reconstruction_loss": "l2",
-    "loss_weighting": "fixed",
-    "reconstruction_weight": 1.0,
+    "colors_weight": 1.0,
     "temperature": 0.5,
 }
 
@@ -113,7 +117,7 @@ def pretext_model(
 ) -> PretextModel:
     torch.manual_seed(seed)
     backbone = ConvNextModel(micro_config(drop_path_rate=drop_path))
-    return PretextModel(backbone, pretext_named(name, settings or pretraining()).head(16, identities))
+    return PretextModel(backbone, Pretext(name, settings or pretraining()), identities)
 
 
 def bits(model: nn.Module) -> dict[str, bytes]:
@@ -235,7 +239,7 @@ def do(job: dict[str, Any]) -> dict[str, Any]:
     if "pretext" in job:
         settings = pretraining(**job.get("settings", {}))
         model: nn.Module = pretext_model(job["pretext"], settings=settings)
-        task: Any = PretextTask(pretext_named(job["pretext"], settings), settings)
+        task: Any = PretextTask(Pretext(job["pretext"], settings))
     else:
         settings = finetuning(**job.get("settings", {}))
         model, task = classifier(num_labels=job.get("labels", {}).get(rank, 4)), task_of(settings, splits)

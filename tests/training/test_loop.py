@@ -5,6 +5,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,13 @@ from facerep.faces.transforms import normalize
 from facerep.finetune.stage import IdentityTask
 from facerep.nets.convnext import freeze
 from facerep.nets.fast import SampleDropPath
-from facerep.pretrain.pretexts import pretext_named
+from facerep.pretrain.pretext import Pretext, network_inputs
+from facerep.pretrain.question import SHARED
 from facerep.pretrain.stage import PretextTask, hold_out_photographs, name_identities
 from facerep.resume.checkpoints import Checkpoints
 from facerep.resume.storage import Folder
 from facerep.training.history import write_curves
 from facerep.training.loop import fit
-from facerep.training.task import views
 from tests.support.faces import Face, write_faces
 from tests.support.micro import (
     RUNTIME,
@@ -127,25 +128,44 @@ def test_all_that_there_is_to_a_step_has_an_effect(splits: Splits, tmp_path: Pat
     assert [name for name in trained if name and trained[name] == trained[""]] == []
 
 
+class Blocks:
+    """Which samples take each block in the pass that follows `watch`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.masks = model, list[Tensor]()
+        self.hooks: list[Any] = []
+
+    def watch(self) -> None:
+        """Once the model is trained, which gives it these modules."""
+        self.masks.clear()
+        for module in self.model.modules() if not self.hooks else ():
+            if isinstance(module, SampleDropPath):
+                self.hooks.append(module.register_forward_pre_hook(self.note))
+
+    def note(self, module: SampleDropPath, given: tuple[Tensor]) -> None:
+        if module.training and module.kept is not None:
+            self.masks.append(module.kept[: len(given[0])])
+
+
 class Noting(IdentityTask):
     """Notes what goes into the network for each sample in each epoch: the pixels and which blocks it takes."""
 
     def __init__(self, settings: Any, splits: Splits, model: nn.Module) -> None:
         super().__init__(settings, splits["train"])
-        self.model = model
+        self.blocks = Blocks(model)
         self.noted: dict[tuple[int, int], bytes] = {}
 
     def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Any]:
         inputs, truth = super().prepare(batch, draws, train)
         self.now = (batch.samples.tolist(), inputs) if train else ([], inputs)
+        self.blocks.watch()
         return inputs, truth
 
     def losses(self, output: Any, truth: Any) -> Tensor:
         samples, inputs = self.now
-        masks = [m.kept for m in self.model.modules() if isinstance(m, SampleDropPath)]
         for n, sample in enumerate(samples):
             epoch = sum(1 for key in self.noted if key[1] == sample)
-            drawn = torch.tensor([float(mask[n]) for mask in masks if mask is not None])
+            drawn = torch.tensor([float(mask[n]) for mask in self.blocks.masks])
             self.noted[epoch, sample] = inputs[n].numpy().tobytes() + drawn.numpy().tobytes()
         return super().losses(output, truth)
 
@@ -174,20 +194,20 @@ class NotingViews(PretextTask):
     """Notes what each view of each photograph meets: its pixels and which blocks it takes."""
 
     def __init__(self, settings: Any, model: nn.Module) -> None:
-        super().__init__(pretext_named("simclr", settings), settings)
-        self.model = model
+        super().__init__(Pretext("simclr", settings))
+        self.blocks = Blocks(model)
         self.noted: list[tuple[int, int, bytes, bytes]] = []  # sample, view, pixels, blocks
 
-    def prepare(self, batch: Batch, draws: Draws, train: bool) -> tuple[Tensor, Any]:
+    def prepare(self, batch: Batch, draws: Draws, train: bool) -> Any:
         inputs, truth = super().prepare(batch, draws, train)
-        self.now = (batch.samples.tolist() if train else [], inputs)
+        self.now = (batch.samples.tolist() if train else [], inputs[SHARED])
+        self.blocks.watch()
         return inputs, truth
 
     def losses(self, output: Any, truth: Any) -> Tensor:
         samples, inputs = self.now
-        masks = [m.kept for m in self.model.modules() if isinstance(m, SampleDropPath) and m.kept is not None]
         for row, pixels in enumerate(inputs[: 2 * len(samples)]):
-            blocks = torch.stack([mask[row] for mask in masks]).numpy().tobytes()
+            blocks = torch.stack([mask[row] for mask in self.blocks.masks]).numpy().tobytes()
             self.noted.append((samples[row % len(samples)], row // len(samples), pixels.numpy().tobytes(), blocks))
         return super().losses(output, truth)
 
@@ -200,7 +220,7 @@ def test_what_a_view_meets_depends_on_seed_epoch_sample_and_view_alone(unlabelle
         ("b", {"batch_size": 20}, 0),
         ("c", {"batch_size": 16}, 1),
     ]:
-        settings = pretraining(epochs=2, color_jitter=0.4, **changes)
+        settings = pretraining(epochs=2, color_jitter=0.4, random_grayscale=0.2, **changes)
         model = pretext_model("simclr", settings=settings, drop_path=0.5)
         task = NotingViews(settings, model)
         run(model, task, unlabelled, tmp_path / name, settings, RUNTIME._replace(seed=seed))
@@ -217,19 +237,21 @@ def test_what_a_view_meets_depends_on_seed_epoch_sample_and_view_alone(unlabelle
     assert 29 < others < 47, "the blocks are drawn for each view"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_an_epoch_of_simclr_gives_the_same_bits_twice(precision: str, unlabelled: Splits, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "precision"), [*product(["simclr", "rotated_grayscale+simclr"], ["fp32", "bf16"])])
+def test_an_epoch_of_contrast_gives_the_same_bits_twice(
+    name: str, precision: str, unlabelled: Splits, tmp_path: Path
+) -> None:
     settings = pretraining(epochs=1, warmup_ratio=0.0, color_jitter=0.4, ema_decay=0.5)
     results: list[tuple[Any, ...]] = []
     for place in ("a", "b"):
-        model = pretext_model("simclr", settings=settings, drop_path=0.3)
+        model = pretext_model(name, settings=settings, drop_path=0.3)
         torch.manual_seed(len(results))
-        task = PretextTask(pretext_named("simclr", settings), settings)
+        task = PretextTask(Pretext(name, settings))
         runtime = RUNTIME._replace(precision=precision)
         got = run(model, task, unlabelled, tmp_path / place, settings, runtime)
         results.append((kept(got), bits(model), curves_of(tmp_path / place / "curves")))
     assert results[0] == results[1]
-    assert bits(pretext_model("simclr", settings=settings)) != results[0][1], "something was learned"
+    assert bits(pretext_model(name, settings=settings)) != results[0][1], "something was learned"
 
 
 def test_each_epoch_meets_every_row_once_in_an_order_of_its_own(splits: Splits, tmp_path: Path) -> None:
@@ -730,7 +752,7 @@ def test_identities_are_learned(splits: Splits, tmp_path: Path) -> None:
 
 def test_turns_are_learned(unlabelled: Splits, tmp_path: Path) -> None:
     settings = pretraining(epochs=12, learning_rate=0.01)
-    task = PretextTask(pretext_named("rotated", settings), settings)
+    task = PretextTask(Pretext("rotated", settings))
     history = run(pretext_model("rotated"), task, unlabelled, tmp_path, settings).history
     assert max(row["val/accuracy"] for row in history) > 0.6  # one in four is chance
     assert history[-1]["train/loss"] < 0.8 * history[0]["train/loss"]
@@ -738,10 +760,13 @@ def test_turns_are_learned(unlabelled: Splits, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["grayscale", "rotated_grayscale"])
 def test_colours_are_learned(name: str, unlabelled: Splits, tmp_path: Path) -> None:
-    settings = pretraining(epochs=4, learning_rate=0.01)
-    task = PretextTask(pretext_named(name, settings), settings)
+    """Of the people that are trained on: a few people's colors say nothing about those of others."""
+    settings = pretraining(epochs=8, learning_rate=0.01)
+    task = PretextTask(Pretext(name, settings))
     history = run(pretext_model(name), task, unlabelled, tmp_path, settings).history
-    assert history[-1]["val/psnr"] > history[0]["val/psnr"] + 1
+    assert history[-1]["train/psnr"] > history[0]["train/psnr"] + 3
+    if name == "grayscale":
+        assert history[-1]["train/psnr"] > history[-1]["train/psnr_grey"] + 2
     assert history[0]["val/psnr_grey"] == history[-1]["val/psnr_grey"]  # the same draws every time
 
 
@@ -753,7 +778,7 @@ def test_views_of_one_photograph_are_told_from_others(tmp_path: Path) -> None:
     parts = {"train": index.slice(0, 64), "val": index.slice(64)}
     faces = {split: FacePixels(tmp_path / "faces", part, 32, 64) for split, part in parts.items()}
     settings = pretraining(epochs=12, learning_rate=0.01, batch_size=32, temperature=0.2)
-    task = PretextTask(pretext_named("simclr", settings), settings)
+    task = PretextTask(Pretext("simclr", settings))
     history = run(pretext_model("simclr", settings=settings), task, faces, tmp_path, settings).history
     assert history[-1]["train/loss"] < 0.8 * history[0]["train/loss"]
     assert min(row["val/loss"] for row in history) < 0.8 * history[0]["val/loss"]
@@ -765,7 +790,7 @@ def test_names_are_learned(data_folder: Path, tmp_path: Path) -> None:
     rows = name_identities(read_selection(data_folder / "selection.parquet", "pretrain"))
     parts = hold_out_photographs(rows, settings, 0)
     faces = {split: FacePixels(data_folder / "faces", part, 32, 64) for split, part in parts.items()}
-    task = PretextTask(pretext_named("supervised", settings), settings)
+    task = PretextTask(Pretext("supervised", settings))
     history = run(pretext_model("supervised", identities=8), task, faces, tmp_path, settings).history
     assert history[-1]["train/loss"] < 0.8 * history[0]["train/loss"]
     assert max(row["train/accuracy"] for row in history) > 0.5  # one in eight is chance
@@ -780,12 +805,13 @@ def test_a_step_of_simclr_goes_down_the_gradient_of_the_mean_loss_over_the_batch
     got: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         parameter.register_post_accumulate_grad_hook(lambda p, name=name: got.update({name: p.grad.clone()}))
-    task = PretextTask(pretext_named("simclr", settings), settings)
+    task = PretextTask(Pretext("simclr", settings))
     row = run(model, task, unlabelled, tmp_path, settings).history[0]
 
     hand = pretext_model("simclr", settings=settings).train()
     batch = unlabelled["train"].__getitems__(range(48))
-    projections = hand(normalize(views(batch, Draws(0, 0), settings, 2))).projections
+    shown, _ = Pretext("simclr", settings).ask(batch, Draws(0, 0), True)
+    projections = hand(network_inputs(shown))["views"].vectors
     similarity = cosine_similarity(projections[:, None], projections[None], dim=2) / 0.5
     others = similarity.exp().masked_fill(torch.eye(96, dtype=torch.bool), 0).sum(1)
     loss = (others.log() - similarity[torch.arange(96), torch.arange(96).roll(48)]).mean()
@@ -795,7 +821,9 @@ def test_a_step_of_simclr_goes_down_the_gradient_of_the_mean_loss_over_the_batch
     for name, parameter in hand.named_parameters():
         assert parameter.grad is not None
         # noise: what comes before the normalised features is flat in some directions
-        assert torch.allclose(got[name], parameter.grad, rtol=1e-2, atol=1e-3 * float(parameter.grad.abs().max())), name
+        assert torch.allclose(
+            got[name], parameter.grad, rtol=1e-2, atol=1e-7 + 1e-3 * float(parameter.grad.abs().max())
+        ), name
 
 
 @pytest.mark.parametrize("trainable", ["head", "last_stage"])
@@ -871,9 +899,9 @@ def waits(pretext: str | None, splits: Splits, place: Path, batch_size: int) -> 
                 labelled = finetuning(**more, mixup=0.4, steps=2 * 16 // batch_size, score_every=16 // batch_size)
                 run(classifier(), task_of(labelled, splits), splits, place, labelled, runtime)
             else:
-                settings = pretraining(**more, epochs=2, color_space="lab", loss_weighting="uncertainty")
+                settings = pretraining(**more, epochs=2, color_space="lab", hue=0.1, degrees=10.0, random_erasing=0.2)
                 model = pretext_model(pretext, settings=settings, drop_path=0.1)
-                run(model, PretextTask(pretext_named(pretext, settings), settings), splits, place, settings, runtime)
+                run(model, PretextTask(Pretext(pretext, settings)), splits, place, settings, runtime)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
@@ -881,9 +909,9 @@ def waits(pretext: str | None, splits: Splits, place: Path, batch_size: int) -> 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("pretext", [None, "rotated", "rotated_grayscale"])
+@pytest.mark.parametrize("pretext", [None, "rotated", "rotated_grayscale", "simclr", "rotated_grayscale+simclr"])
 def test_no_step_waits_for_the_gpu(pretext: str | None, data_folder: Path, tmp_path: Path) -> None:
-    """Epochs do, for their means; of more steps an epoch no more. (SimCLR's steps do: lightly picks by a mask.)"""
+    """Epochs do, for their means; of more steps an epoch no more."""
     first, few, many = (
         waits(pretext, splits_of(data_folder), tmp_path / str(n), size) for n, size in enumerate((16, 16, 4))
     )

@@ -39,7 +39,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "grayscale": {"pretext": "grayscale", "settings": {"ema_decay": 0.5}},
     "all turns": {
         "pretext": "rotated_grayscale",
-        "settings": {"rotations": "all", "loss_weighting": "uncertainty", "batch_size": 5},
+        "settings": {"rotations": "all", "batch_size": 5},
     },
     "undisturbed": STOPPED,
     "stopped": STOPPED | {"signal": "SIGTERM", "rank": "1", "at": 8, "goes_on": True},

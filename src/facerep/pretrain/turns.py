@@ -5,7 +5,7 @@ in all four turns (their equation 3 is its mean loss over them), or in one that 
 
 Beside views it brings an input of its own, as Dangovski et al., "Equivariant contrastive learning", ICLR 2022, have it: the
 views must be told to be alike, and a turn must not. That input is a small part of the photograph at half the size, which
-costs a quarter of a view.
+costs a quarter of a view; but no smaller than the last map of a ConvNeXt needs.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from facerep.pretrain.question import Picture, Pooled, Question, Shown, as_uint8
 from facerep.training.augment import augment
 
 SMALL = (0.05, 0.33)  # of the photograph's area, beside views
+LEAST = 32  # pixels, the side of one place in the last map
 SMALL_VIEW = 2  # the draws of the input beside views: those of a third view
 
 
@@ -60,7 +61,7 @@ class Turns(Question):
         draws = shown.draws.view(SMALL_VIEW)
         changes = {"min_crop_area": SMALL[0], "degrees": 0.0, "random_erasing": 0.0}
         settings = self.params.model_copy(update=changes)
-        side = shown.photographs.shape[-1] // 2
+        side = max(LEAST, shown.photographs.shape[-1] // 2)
         return augment(shown.photographs, shown.samples, draws, settings, max_area=SMALL[1], side=side)
 
     def losses(self, answer: Tensor, truth: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from facerep.study.config import Setting, Study
 from facerep.study.runs.plan import Run
 from facerep.study.runs.records import Record, Tables
 
-PACKAGES = ("facerep", "dvc", "torch", "torchvision", "transformers", "lightly", "scikit-learn", "scipy", "numpy")
+PACKAGES = ("facerep", "dvc", "torch", "torchvision", "transformers", "scikit-learn", "scipy", "numpy")
 
 
 def about(
