@@ -71,6 +71,8 @@ PRETEXT: dict[str, Any] = {
     "reconstruction_loss": "l2",
     "colors_weight": 1.0,
     "temperature": 0.5,
+    "teacher": None,
+    "teacher_loss": "cosine",
 }
 
 

@@ -20,7 +20,7 @@ class Names(Question):
 
     def ask(self, shown: Shown) -> Tensor:
         """The photographs as they are, and the identities, once for each view."""
-        return shown.names.repeat(len(shown.inputs[self.input]) // len(shown.samples))
+        return shown.names.repeat(len(shown.inputs[self.input]) // max(1, len(shown.samples)))
 
     def losses(self, answer: Tensor, truth: Tensor) -> Tensor:
         """Cross-entropy."""

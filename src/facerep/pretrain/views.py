@@ -111,6 +111,8 @@ class Views(Question):
 
 def nearest_view(projections: Tensor) -> Tensor:
     """For each view, N×D, the row of the most similar other one by cosine; int64 N."""
+    if not len(projections):  # a share of a batch may be empty
+        return torch.zeros(0, dtype=torch.int64, device=projections.device)
     vectors = unit(projections.float(), dim=1)
     similarity = vectors @ vectors.T
     return similarity.fill_diagonal_(-2).argmax(1)

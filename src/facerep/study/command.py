@@ -10,11 +10,12 @@ from pathlib import Path
 from facerep.core.cores import cores
 from facerep.core.errors import FacerepError
 from facerep.study.apply import apply
-from facerep.study.config import load_study
+from facerep.study.config import Study, load_study
 from facerep.study.look import show
 from facerep.study.readme import insert
 from facerep.study.report import report
 from facerep.study.runs.bench import Bench, Share
+from facerep.study.runs.hub import with_what_can_be_had
 
 
 def run_study(
@@ -37,7 +38,7 @@ def run_study(
     """
     if first_look and (seeds is not None or variants is not None or plan):
         raise FacerepError("--first-look: chooses its runs itself; leave out --seeds, --variants and --plan.")
-    study = load_study(file)
+    study = _load(file, results)
     bench = Bench(study, results / study.name)
     for option, asked, known in (("seeds", seeds, study.seeds), ("variants", variants, study.variants)):
         if unknown := [value for value in asked or [] if value not in known]:
@@ -87,14 +88,23 @@ def _as_ctrl_c(number: signal.Signals) -> Iterator[None]:
 
 def apply_study(file: Path, variant: str, results: Path) -> None:
     """Bring the model of the variant's best seed into models/, and say so."""
-    study = load_study(file)
+    study = _load(file, results)
     print(apply(Bench(study, results / study.name), variant, file))
 
 
 def report_study(file: Path, results: Path, drop: bool, markdown: Sequence[Path] = ()) -> None:
     """Write a study's results of the runs that are there, into `markdown` files too, and print its verdict."""
-    study = load_study(file)
+    study = _load(file, results)
     _write(Bench(study, results / study.name), file, drop, markdown)
+
+
+def _load(file: Path, results: Path) -> Study:
+    """The study, without what cannot be had here, which is said."""
+    study = load_study(file)
+    study, told = with_what_can_be_had(study, results / study.name)
+    for sentence in told:
+        print(sentence, file=sys.stderr)
+    return study
 
 
 def _write(bench: Bench, file: Path, drop: bool, markdown: Sequence[Path] = ()) -> None:

@@ -23,6 +23,7 @@ class Variant(Strict):
     pretext: Pretext
     set: Setting = Field(default_factory=dict)
     budgets: dict[Labels, Setting] = Field(default_factory=dict)  # at one budget alone
+    needs_hub: bool = False  # left out where the hub does not give `model.name` of its `set`
     extra_budgets: dict[Labels, Setting] = Field(default_factory=dict)  # where others are not run: more of a curve
 
 
@@ -77,6 +78,11 @@ class Study(Strict):
             for name in named:
                 if name not in self.variants:
                     raise ValueError(f"{key} {name!r}: none of the variants {', '.join(self.variants)}")
+        for name, variant in self.variants.items():
+            if variant.needs_hub and "model.name" not in variant.set:
+                raise ValueError(f"variants.{name}.needs_hub: its set names no model.name")
+            if variant.needs_hub and name in (self.baseline, self.primary, *self.also_beat):
+                raise ValueError(f"variants.{name}.needs_hub: a variant that others are compared with is always run")
         if self.baseline in self.also_beat:
             raise ValueError(
                 f"also_beat {self.baseline!r}: is the baseline, which every variant must beat; take it out"
