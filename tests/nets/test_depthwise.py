@@ -235,7 +235,7 @@ def test_a_compiler_that_fails_is_as_none(monkeypatch: pytest.MonkeyPatch) -> No
 def test_training_is_the_same_without_a_compiler_up_to_rounding(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_accelerate: Callable[[], None]
 ) -> None:
-    splits, settings = splits_of(data_folder), finetuning(epochs=2)
+    splits, settings = splits_of(data_folder), finetuning(steps=4)
     with_kernel = run(classifier(), task_of(settings, splits), splits, tmp_path / "a", settings)
     fresh_accelerate()
     monkeypatch.setenv("CC", "/nonexistent")

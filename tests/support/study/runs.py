@@ -78,6 +78,7 @@ def record(
         "metrics/probe.json": probe,
         "metrics/finetune.json": {
             "measure": measure,
+            "labels": float(run.labels),
             "val": {"accuracy": accuracy - 0.01, "balanced_accuracy": balanced - 0.02},
         },
         "metrics/pretrain.json": {"test": {"accuracy": 0.97}} if trained else {"epochs": 0},

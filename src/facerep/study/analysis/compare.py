@@ -151,7 +151,7 @@ def _labels_used(tables: Tables) -> dict[int, float]:
     """How many labels per identity a budget comes to in the mean; the budget itself where that is not known."""
     found: dict[int, list[float]] = {}
     for row in tables["runs"].to_pylist():
-        found.setdefault(row["labels"], []).append(row["labels_used"] or row["labels"])
+        found.setdefault(row["labels"], []).append(row.get("labels_used") or row["labels"])
     return {labels: float(np.mean(used)) for labels, used in found.items()}
 
 

@@ -94,7 +94,7 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
     own = {"variant": run.variant, "labels": run.labels, "seed": run.seed}
     pretext, finetune = record.json("metrics/pretrain.json").get("test", {}), record.json("metrics/finetune.json")
     row = own | {
-        "pretraining_seed": _pretraining_seed(record),
+        "pretraining_seed": None if _pretrains_alone(record) else run.settings.get("pretrain.seed"),
         "labels_used": finetune["labels"],
         "accuracy": evaluate["test"]["accuracy"],
         "top5": evaluate["test"]["top5"],
@@ -142,11 +142,10 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
     }
 
 
-def _pretraining_seed(record: Record) -> int | None:
-    """None where what was pretrained on depends on the seed of the labelled task, so that no two of these share a model."""
+def _pretrains_alone(record: Record) -> bool:
+    """Whether what was pretrained on depends on the seed of the labelled task, so that no two of these share a model."""
     pretrain = parse_yaml(record.files["params.yaml"].decode())["pretrain"]
-    alone = pretrain["include_labelled"] or pretrain["score_knn_every"]
-    return None if alone else int(pretrain["seed"])
+    return bool(pretrain["include_labelled"] or pretrain["score_knn_every"])
 
 
 def val_score(finetune: dict[str, Any]) -> float:
