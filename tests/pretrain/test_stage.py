@@ -186,8 +186,6 @@ def test_simclr_holds_whole_identities_out_and_gives_the_same_bytes_twice(
 
 def test_a_pretraining_that_learned_no_color_says_so(staged: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     colors = {"color_space": "lab", "reconstruction_loss": "huber"}
-    learned = staged("grayscale", "d", **colors)
-    assert learned["test"]["psnr"] > learned["test"]["psnr_grey"] and learned["notes"] == []
     metrics = staged("grayscale", "a", **colors, learning_rate=1e-6)
     assert metrics["variant"] == colors
     test = metrics["test"]

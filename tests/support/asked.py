@@ -31,7 +31,7 @@ def of_two_views(batch: Batch, seed: int = 0) -> Shown:
     """The batch with a shared input of two views each that nobody has touched yet: noise."""
     images = batch.images / 255
     views = torch.rand((2 * len(images), *images.shape[1:]), generator=torch.Generator().manual_seed(seed))
-    return Shown(batch.samples, images, batch.labels, Draws(seed, 0), True, {SHARED: views})
+    return Shown(batch.samples, images, batch.labels, Draws(seed, 0), True, views, inputs={SHARED: views})
 
 
 def asked(
