@@ -63,7 +63,7 @@ def test_every_key_has_a_comment() -> None:
 
 def test_it_is_short() -> None:
     """Four blocks for four data sets, 45 of their 76 keys alike, were over 300 columns of `dvc exp show`."""
-    assert len(TEXT.splitlines()) <= 105
+    assert len(TEXT.splitlines()) <= 115
 
 
 @pytest.mark.parametrize(
