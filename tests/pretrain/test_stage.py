@@ -186,8 +186,6 @@ def test_simclr_holds_whole_identities_out_and_gives_the_same_bytes_twice(
 
 def test_a_pretraining_that_learned_no_color_says_so(staged: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     colors = {"color_space": "lab", "reconstruction_loss": "huber"}
-    learned = staged("grayscale", "d", **colors)
-    assert learned["test"]["psnr"] > learned["test"]["psnr_grey"] and learned["notes"] == []
     metrics = staged("grayscale", "a", **colors, learning_rate=1e-6)
     assert metrics["variant"] == colors
     test = metrics["test"]
@@ -195,7 +193,7 @@ def test_a_pretraining_that_learned_no_color_says_so(staged: Callable[..., dict[
     (note,) = metrics["notes"]
     assert f"{test['psnr']:.1f} dB" in note and f"{test['psnr_grey']:.1f} dB" in note
     assert staged("rotated", "b")["notes"] == []
-    assert "notes" not in staged("original", "c")
+    assert staged("original", "c")["notes"] == []
 
 
 def test_questions_that_are_asked_together_have_their_measures_side_by_side(

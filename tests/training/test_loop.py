@@ -766,7 +766,7 @@ def test_colours_are_learned(name: str, unlabelled: Splits, tmp_path: Path) -> N
     history = run(pretext_model(name), task, unlabelled, tmp_path, settings).history
     assert history[-1]["train/psnr"] > history[0]["train/psnr"] + 3
     if name == "grayscale":
-        assert history[-1]["train/psnr"] > history[-1]["train/psnr_grey"] + 2
+        assert history[-1]["train/psnr"] > history[-1]["train/psnr_grey"] + 0.5
     assert history[0]["val/psnr_grey"] == history[-1]["val/psnr_grey"]  # the same draws every time
 
 
