@@ -12,7 +12,6 @@ STAGES = ("download", "crop", "select", "pretrain", "probe", "finetune", "evalua
 RUNTIME = ["seed", "device", "precision", "threads"]
 TRAINING = [*RUNTIME, "memory_mb", "compile", "model"]
 CROP = ("method", "extend", "size", "quality", "shard_mb", "max_unreadable", "max_megapixels", "oversample")
-VIEWS = ["pretrain.min_crop_area", "pretrain.flip", "pretrain.color_jitter"]
 SELECTED = ["data/faces", "data/selection.parquet"]
 EXPECTED = {
     "download": {"params": ["download"], "data": [], "outs": ["data/raw", "metrics/download.json"]},
@@ -35,7 +34,7 @@ EXPECTED = {
         "outs": ["models/pretrained", "metrics/pretrain.json", "metrics/pretrain"],
     },
     "probe": {
-        "params": [*RUNTIME, "measure", "model.image_size", "probe", *VIEWS],
+        "params": [*RUNTIME, "measure", "model.image_size", "probe"],
         "data": [*SELECTED, "models/pretrained"],
         "outs": ["metrics/probe.json", "metrics/answers/probe.json", "metrics/probe"],
     },

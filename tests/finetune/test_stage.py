@@ -149,7 +149,7 @@ def test_more_labels_than_an_identity_has_stop_the_stage_before_any_work(
     assert str(refused.value).startswith(
         f"finetune.labels_per_identity = 5: identity {fewest} photographs to train on;"
     )
-    assert str(refused.value).endswith("raise select.min_labelled.")
+    assert str(refused.value).endswith("raise select.min_labelled, or set finetune.fewer_labels.")
     assert not (tmp_path / "more").exists()
 
 

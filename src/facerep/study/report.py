@@ -66,6 +66,7 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
         left = bench.remaining(told.get("data", {}).get("select", {}))
         told["remaining"] = {"runs": left.runs, "hours": left.hours(jobs), "jobs": jobs, "sentence": words(left, jobs)}
     write_json(folder / "about.json", told)
+    _write_text(path.read_text(encoding="utf-8"), folder / "study.yaml")
     _write_text(script(study, list(trials.values()), runs, told["commits"]), folder / "commands.sh")
     _write_galleries(study, records, folder / "galleries")
     page.render(folder, study.photographs)

@@ -270,7 +270,7 @@ def test_what_params_yaml_refuses_is_refused_before_any_work(tmp_path: Path) -> 
     with pytest.raises(FacerepError, match=r"no block finetun\."):
         planner(study(set={"finetun.steps": 1})).run("original", 4, 0, {})
     variants = {"original": {"about": "a", "pretext": "original"}, "x": {"about": "b", "pretext": "rotate"}}
-    with pytest.raises(FacerepError, match=r"pretext = 'rotate': not known; one of"):
-        planner(study(variants=variants))
+    with pytest.raises(ValueError, match=r"no such pretext; one of original, rotated, "):
+        study(variants=variants)
     with pytest.raises(FacerepError, match=r"no such preset: faces; one of demo, folder, lfw"):
         planner(study(preset="faces"))
