@@ -41,7 +41,9 @@ class Lesson:
 
     def of(self, inputs: int) -> Tensor:
         """The features for each of the network's inputs: a photograph may be shown in several turns."""
-        return self.features if inputs == len(self.crops) else self.features.repeat(inputs // max(1, len(self.crops)), 1)
+        return (
+            self.features if inputs == len(self.crops) else self.features.repeat(inputs // max(1, len(self.crops)), 1)
+        )
 
 
 class Teacher(Question):
