@@ -1,6 +1,7 @@
 """What `facerep study` and `facerep report` do and refuse; the words of the command itself are tested with the cli."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -56,7 +57,10 @@ def test_a_plan_prints_the_lines_of_what_is_missing_and_runs_nothing(
     run_study(file, 1, None, None, True, tmp_path / "results", False)
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [run.line for run in runs[5:]]
-    assert printed.err == "small: 13 runs, about 2 hours, remain.\n", "beside the lines, which may go into a file"
+    first, *others = printed.err.splitlines()
+    assert first == "small: 13 runs, about 2 hours, remain.", "beside the lines, which may go into a file"
+    assert [line.split(": ")[1] for line in others] == ["rotated", "grayscale"], "too few views"
+    assert all(re.search(r": \d+,\d{3} views of 3,\d{3} photographs are too few", line) for line in others)
     run_study(file, 1, [1], ["rotated"], True, tmp_path / "results", False)
     mine = [run.line for run in runs if (run.seed, run.variant) == (1, "rotated")]
     assert capsys.readouterr().out.splitlines() == mine and len(mine) == 3

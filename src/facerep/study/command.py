@@ -32,7 +32,7 @@ def run_study(
 
     With `plan` only the dvc lines of the missing runs are printed; with `first_look` only the baseline's runs of one seed
     are made, and what they say is printed, too. `jobs` None: one at a time, in a first look two where there are two cores.
-    How long the whole study takes is said first.
+    How long the whole study takes is said first, and which variants see too little to judge pretraining by.
 
     Raises FacerepError for an unknown seed or variant, and for what Bench.work and report refuse.
     """
@@ -50,7 +50,8 @@ def run_study(
             if share.has(run):
                 print(run.line)
         if expected := bench.expected(jobs or 1):
-            print(f"{study.name}: {expected}", file=sys.stderr)
+            for sentence in (expected, *bench.too_few_views()):
+                print(f"{study.name}: {sentence}", file=sys.stderr)
         return
     try:
         with _as_ctrl_c(signal.SIGTERM):

@@ -15,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 
 from facerep.core.errors import FacerepError
+from facerep.study.page.effort import spent
 from facerep.study.page.page import render
 from tests.support.study import made_up
 
@@ -384,6 +385,17 @@ def test_beside_the_verdict_stands_what_it_was_reached_with(further: Path) -> No
     plain = {name: [" ".join(cell.split()) for cell in row] for name, row in rows.items()}
     assert plain["original_longer"] == ["–", "–", "64", "–", "–", "–", "153 600", "2.0"]
     assert plain["simclr"] == ["52 582", "48 012", "64", "40", "4 120 000", "2", "38 400", "2.0(20 of 24 runs)"]
+
+
+def test_photographs_without_a_name_are_not_told_as_identities() -> None:
+    row = {"photographs": 900, "named": 300, "identities": 20, "image_size": 64, "epochs": 2, "views": 1600}
+    of = {"mixed": row, "named": row | {"photographs": 300}, "unnamed": row | {"named": None, "identities": None}}
+    told = {name: " ".join(spent({"study": {}, "effort": {name: row}}).split()) for name, row in of.items()}
+    assert told == {
+        "mixed": "Pretraining on 900 photographs, 300 of them of 20 named identities, at 64 px: mixed 2 epochs, 1 600 views.",
+        "named": "Pretraining on 300 photographs of 20 identities at 64 px: named 2 epochs, 1 600 views.",
+        "unnamed": "Pretraining on 900 photographs at 64 px: unnamed 2 epochs, 1 600 views.",
+    }
 
 
 def test_a_pretext_that_learned_nothing_is_told_so_beside_its_verdict(further: Path, results: Path) -> None:

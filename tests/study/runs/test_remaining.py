@@ -43,6 +43,22 @@ def test_a_pretraining_costs_by_its_photographs_what_fine_tuning_costs() -> None
     assert remaining(of, planner(of), known, seconds, SELECTED) == Remaining(5, pytest.approx(expected))
 
 
+def test_a_pretext_that_needs_names_costs_what_those_with_a_name_cost() -> None:
+    """30 of the 100 photographs have one: by runs that were timed, and by a step that is."""
+    variants = {name: {"about": name, "pretext": name} for name in ("original", "supervised")}
+    own = study(seeds=[0], budgets={4: {}}, set=SET, variants=variants)
+    first, second = planner(own).runs({})
+    sizes = {"pretrain": {"photographs": 100, "named": 30}, "train": {"photographs": 20}}
+    sizes |= {"val": {"photographs": 0}, "test": {"photographs": 0}}
+    selected = {"labelled_identities": 5, "roles": sizes}
+    left = remaining(own, planner(own), {first.name: 0.5}, {first.name: 75.0}, selected)
+    assert left == Remaining(1, pytest.approx(75 + 30 * 6 * 0.25))
+    kinds = kinds_of(planner(own).params(second.settings))
+    pace = Pace(0.0, dict.fromkeys(kinds, 1.0), dict.fromkeys(kinds, 0.0))
+    left = remaining(own, planner(own), {first.name: 0.5}, {}, selected, lambda _: pace)
+    assert left == Remaining(1, pytest.approx(10 * 20 + 0.9 * 30 * 6))
+
+
 def test_where_a_variant_was_timed_its_own_runs_count() -> None:
     timed = [runs("original")[0], runs("rotated")[0]]
     known = {run.name: 0.5 for run in timed}

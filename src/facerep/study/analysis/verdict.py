@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from facerep.faces.measure import ACCURACY
+from facerep.faces.measure import ACCURACY, BALANCED
 from facerep.study.analysis.compare import HELPS, HURTS, NEITHER, Answers, corrected, family_of, rivals_of
 from facerep.study.analysis.phrases import beaten, enough, kind, listed, p_text, points, seeds_text
 from facerep.study.analysis.rules import rules_of
@@ -13,6 +13,8 @@ from facerep.study.analysis.statistics import ALPHA, smallest_p
 from facerep.study.config import Study
 
 Row = dict[str, Any]
+PROBES = {ACCURACY: "probe", BALANCED: "probe_balanced"}  # a measure of fine-tuning, and that of the probe
+ROUNDING = 1e-9
 
 
 def verdict(study: Study, answers: Answers, missing: int, noun: str = "identity") -> Row:
@@ -36,7 +38,7 @@ def verdict(study: Study, answers: Answers, missing: int, noun: str = "identity"
             }
             for name, row in judged.items()
         },
-        "caveats": _caveats(judged),
+        "caveats": [*_caveats(judged), *_below_the_probe(study, answers.comparisons, measure)],
         "rules": rules_of(study, judged, answers.measure),
         "measure": measure,
         "baseline": study.baseline,
@@ -175,6 +177,28 @@ def _caveats(judged: dict[str, Row]) -> list[str]:
         else:
             told.append(
                 f"Two pretrainings each serve the {seeds} of {names}. The intervals have their luck, too, but two tell "
-                "little of how much pretrainings differ."
+                "little of how much pretrainings differ: with two pretrainings the interval is all that the "
+                "draws have, from the smallest to the largest."
+            )
+    return told
+
+
+def _below_the_probe(study: Study, comparisons: pa.Table, measure: str) -> list[str]:
+    """A sentence for each variant whose fine-tuning ends below the linear probe of the same weights, by means over seeds.
+
+    Whoever trains all weights could have kept them and trained the head alone, so that it is the training that is at fault.
+    """
+    means = {(row["measure"], row["variant"], row["labels"]): row["mean"] for row in _rows(comparisons)}
+    told = []
+    for variant in study.variants:
+        below = []
+        for labels in study.budgets_of(variant):
+            tuned, probe = (means.get((of, variant, labels)) for of in (measure, PROBES[measure]))
+            if tuned is not None and probe is not None and tuned < probe - ROUNDING:
+                below.append(f"{100 * tuned:.1f} % and not {100 * probe:.1f} % with {labels} label{'s' * (labels > 1)}")
+        if below:
+            told.append(
+                f"Fine-tuned, {variant} ends below the linear probe of the same weights ({kind(measure)}test accuracy "
+                f"{listed(below)}): the protocol is not finished for it."
             )
     return told

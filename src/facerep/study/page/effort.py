@@ -11,18 +11,28 @@ SPACE = "\N{NO-BREAK SPACE}"
 
 def spent(about: Row) -> str:
     """In a sentence what pretraining saw: epochs, views, pixels and pool; nothing where older results do not tell."""
-    pools: dict[tuple[int, int, int], dict[tuple[int, int], list[str]]] = {}
-    nouns = _nouns(about)
+    pools: dict[tuple[str, int], dict[tuple[int, int], list[str]]] = {}
     for name, row in about.get("effort", {}).items():
-        if row.get("views"):
-            alike = pools.setdefault((row["photographs"], row["identities"], row["image_size"]), {})
+        if row.get("views") and row.get("photographs"):
+            alike = pools.setdefault((_pool(about, row), row["image_size"]), {})
             alike.setdefault((row["epochs"], row["views"]), []).append(name)
     return " ".join(
-        f"Pretraining on {grouped(photographs)} photographs of {grouped(identities)} {nouns} at {size}{SPACE}px: "
+        f"Pretraining on {pool} at {size}{SPACE}px: "
         + "; ".join(_alike(names, *of) for of, names in alike.items())
         + "."
-        for (photographs, identities, size), alike in pools.items()
+        for (pool, size), alike in pools.items()
     )
+
+
+def _pool(about: Row, row: Row) -> str:
+    """The photographs, and of how many identities they are, as far as they have names."""
+    photographs, named, identities = row["photographs"], row.get("named", row["photographs"]), row["identities"]
+    text = f"{grouped(photographs)} photographs"
+    if named is None or identities is None:
+        return text
+    if named == photographs:
+        return f"{text} of {grouped(identities)} {_nouns(about)}"
+    return f"{text}, {grouped(named)} of them of {grouped(identities)} named {_nouns(about)},"
 
 
 def _alike(names: list[str], epochs: int, views: int) -> str:
@@ -51,7 +61,7 @@ def markdown(about: Row) -> str:
 
 
 def notes_of(about: Row, runs: list[Row], variant: str) -> list[str]:
-    """What a variant's pretraining says of itself; of older results what its scores say."""
+    """What a variant's pretraining and fine-tuning say of themselves; of older results what its scores say."""
     row = about.get("effort", {}).get(variant, {})
     if "notes" in row:
         return list(row["notes"])
@@ -71,13 +81,21 @@ def notes_of(about: Row, runs: list[Row], variant: str) -> list[str]:
 
 
 def _cells(about: Row, row: Row) -> list[Cell]:
-    counts = [row.get(key) for key in ("photographs", "identities", "image_size", "epochs", "views", "pretrainings")]
+    photographs, identities, *others = (
+        data(n, "" if n is None else grouped(n))
+        for n in map(row.get, ("photographs", "identities", "image_size", "epochs", "views", "pretrainings"))
+    )
+    named = row.get("named")
+    if named is not None and named != row["photographs"]:
+        identities += f" (of {grouped(named)} photographs)"
     finetuned = sorted(set(row.get("finetuning", {}).values()))
     ends = [data(n, grouped(n)) for n in (finetuned[:1] + finetuned[-1:] if len(finetuned) > 1 else finetuned)]
     hours = row["seconds"] * about["time"]["threads"] / 3600 if row.get("runs_timed") else None
     of = "" if row.get("runs_timed") == row.get("runs") else f" ({row['runs_timed']} of {row['runs']} runs)"
     return [
-        *(data(n, "" if n is None else grouped(n)) for n in counts),
+        photographs,
+        identities,
+        *others,
         Markup(" to ").join(ends) if ends else data(None, ""),
         data(None, "") if hours is None else data(hours, fixed(hours, 1)) + of,
     ]

@@ -12,7 +12,8 @@ from facerep.params import Params
 from facerep.resume.scratch import scratch_folder
 from facerep.study.config import Setting, Study
 from facerep.study.runs import queue
-from facerep.study.runs.counts import counted
+from facerep.study.runs.amounts import has_teacher, too_few
+from facerep.study.runs.counts import counted, with_named
 from facerep.study.runs.pace import Kind, Pace, kinds_of, pace
 from facerep.study.runs.plan import Planner, Run
 from facerep.study.runs.preflight import look_at_data, refuse_clone, refuse_uncommitted
@@ -144,16 +145,20 @@ class Bench:
 
     def remaining(self, selected: dict[str, Any]) -> Remaining:
         """What of the study is still to be made, and about how long it takes; `selected`: metrics/select.json of a run."""
-        return remaining(self.study, self.planner, self.scores(), self.seconds(), selected)
+        return remaining(self.study, self.planner, self.scores(), self.seconds(), self._with_named(selected))
+
+    def too_few_views(self) -> list[str]:
+        """A sentence for each variant that pretraining cannot be judged by, as far as the photographs are known."""
+        runs = [(run.variant, self.planner.params(run.settings)) for run in self.runs(self.choice().tuned)]
+        return too_few(runs, self._counts())
 
     def expected(self, jobs: int) -> str:
         """How long what is missing takes, in a sentence, before it starts: by a step that is timed now; or nothing.
 
         Where runs were timed before, it goes by these.
         """
-        choice = self.choice()
-        runs = [*(trial.run for trial in choice.trials), *self.runs(choice.tuned)]
-        selected = self._selected() or counted(self.planner.params(runs[0].settings))
+        selected = self._counts()
+        teachers: list[bool] = []
         timed: list[Kind] = []
         paces: list[Pace] = []
 
@@ -162,6 +167,7 @@ class Bench:
             if found is not None:
                 paces.append(found)
                 timed.append(kinds_of(params[0])[1])
+                teachers.append(any(map(has_teacher, params)))
             return found
 
         left = remaining(self.study, self.planner, self.scores(), self.seconds(), selected, clock)
@@ -175,13 +181,26 @@ class Bench:
         step = kind.batch * found.train[kind]
         how = f"A training step of {kind.batch} photographs of {kind.image_size} px takes {step:.2g} s here"
         at_once = f", timed {jobs} at a time" if jobs > 1 else ""
-        return f"{how}{at_once}: {words(left, jobs)}, download and crop not counted."
+        without = "download, crop and the teacher's own computing" if teachers[0] else "download and crop"
+        return f"{how}{at_once}: {words(left, jobs)}, {without} not counted."
+
+    def _counts(self) -> dict[str, Any]:
+        """metrics/select.json of a run, or what names alone tell of it; empty where neither is known."""
+        return self._with_named(self._selected()) or counted(self.planner.params(self.runs({})[0].settings))
+
+    def _with_named(self, selected: dict[str, Any]) -> dict[str, Any]:
+        first = {run.variant: run for run in reversed(self.runs({}))}
+        params = [self.planner.params(run.settings) for run in first.values()]
+        return with_named(selected, params, self._about().get("effort", {}))
+
+    def _about(self) -> dict[str, Any]:
+        about = self.results / "about.json"
+        told: dict[str, Any] = json.loads(about.read_text()) if about.is_file() else {}
+        return told
 
     def _selected(self) -> dict[str, Any]:
         """metrics/select.json of a run, as the results keep it; empty where they do not."""
-        about = self.results / "about.json"
-        told = json.loads(about.read_text()) if about.is_file() else {}
-        found: dict[str, Any] = told.get("data", {}).get("select", {})
+        found: dict[str, Any] = self._about().get("data", {}).get("select", {})
         return found
 
     def seconds(self) -> dict[str, float]:
@@ -238,7 +257,8 @@ class Bench:
         if not self._looked:
             self._look(share)
             if expected := self.expected(jobs):
-                print(f"{self.study.name}: {expected}", flush=True)
+                for sentence in (expected, *self.too_few_views()):
+                    print(f"{self.study.name}: {sentence}", flush=True)
         warm_stages()
         names = {run.name for run in runs}
         failed: set[str] = set()

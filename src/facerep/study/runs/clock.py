@@ -1,7 +1,8 @@
 """Time a few training steps, in a process of its own: `python -m facerep.study.runs.clock`, asked by pace.py.
 
 What is timed is the study's network on drawn pixels, forward, backward and AdamW, in its precision and with its threads. A
-pretext's own head and its augmentations are not: they cost little beside the network.
+pretext's own head and its augmentations are not: they cost little beside the network. Nor is its teacher,
+which may cost more: the study says so where a variant has one.
 """
 
 import json

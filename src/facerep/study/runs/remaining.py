@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from facerep.params import Params
 from facerep.study.config import Study
-from facerep.study.runs.effort import learned as learned_by
-from facerep.study.runs.effort import passes
+from facerep.study.runs.amounts import labelled, passes, pool
+from facerep.study.runs.amounts import learned as learned_by
 from facerep.study.runs.pace import Pace, kinds_of
 from facerep.study.runs.plan import Planner, Run
 from facerep.study.runs.tuning import tune
@@ -46,7 +46,8 @@ def remaining(
     was timed, `clock` times a step for the runs' parameters.
 
     Args:
-        selected: metrics/select.json of a run; empty: unknown.
+        selected: metrics/select.json of a run, with the `named` photographs of the pool where they are known
+            (facerep.study.runs.amounts.pool); empty: unknown.
     """
     known = dict(accuracies)
     planned: dict[str, Run] = {}
@@ -92,7 +93,8 @@ def _seconds(
     params = {run.name: planner.params(run.settings) for run in (*left, *timed)}
     plain = [run for run in timed if not passes(params[run.name])] or timed
     around = sum(seconds[run.name] for run in plain) / len(plain)
-    learned = sum(learned_by(params[run.name], selected["labelled_identities"]) for run in plain) / len(plain)
+    given = {name: learned_by(of, labelled(of, selected)) for name, of in params.items()}
+    learned = sum(given[run.name] for run in plain) / len(plain)
     each = around * max(LEAST, 1 - AROUND / around) / learned if learned else 0.0  # of a photograph in training
     total = 0.0
     for run in left:
@@ -103,10 +105,10 @@ def _seconds(
         if len(own) >= len(study.budgets):
             total += max(own) if pretrains else median(own)
             continue
-        total += around + each * (learned_by(params[run.name], selected["labelled_identities"]) - learned)
+        total += around + each * (given[run.name] - learned)
         if pretrains:
-            pretrain = params[run.name].pretrain
-            total += each * passes(params[run.name]) * pretrain.epochs * selected["roles"]["pretrain"]["photographs"]
+            known = params[run.name]
+            total += each * passes(known) * known.pretrain.epochs * pool(known, selected)
     return max(0.0, total)
 
 
@@ -119,24 +121,24 @@ def _by_pace(
     if pace is None:
         return None
     roles = {role: of["photographs"] for role, of in selected["roles"].items()}
-    labelled = sum(roles[role] for role in ("train", "val", "test"))
+    probes = sum(roles[role] for role in ("train", "val", "test"))
     probed: set[tuple[str, int]] = set()  # once for all budgets
     total = 0.0
     for run in left:
         known = params[run.name]
         _, after = kinds_of(known)
         total += STARTS * pace.start
-        total += learned_by(known, selected["labelled_identities"]) * pace.train[after]
+        total += learned_by(known, labelled(known, selected)) * pace.train[after]
         scored = -(-known.finetune.steps // known.finetune.score_every)
         total += (scored * (roles["val"] + roles["test"]) + roles["test"]) * pace.score[after]
         if (run.variant, run.seed) not in probed:
-            total += labelled * pace.score[after]
+            total += probes * pace.score[after]
             probed.add((run.variant, run.seed))
         model = planner.pretraining(run)
         if model is None or model in made:
             continue
         made = made | {model}
-        total += _pretraining(known, roles["pretrain"], pace)
+        total += _pretraining(known, pool(known, selected), pace)
     return total
 
 
