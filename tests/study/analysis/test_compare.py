@@ -465,11 +465,11 @@ def test_fine_tuning_that_ends_below_the_probe_of_the_same_weights_is_told() -> 
     tuned = np.mean([row["accuracy"] for row in runs if (row["variant"], row["labels"]) == ("rotated", 4)])
     for row in runs:
         if (row["variant"], row["labels"]) == ("rotated", 4):
-            row["probe"] = tuned + (0.2 if row["seed"] else -0.1)  # above in the mean alone
+            row["probe"] = tuned + (0.213 if row["seed"] else -0.1)  # above in the mean alone
     (caveat,) = verdict(of, answer(of, made | {"runs": pa.Table.from_pylist(runs, made["runs"].schema)}), 0)["caveats"]
     assert caveat == (
         "Fine-tuned, rotated ends below the linear probe of the same weights (test accuracy "
-        f"{100 * tuned:.1f} % and not {100 * tuned + 5:.1f} % with 4 labels): the protocol is not finished for it."
+        f"{100 * tuned:.1f} % and not {100 * tuned + 5.65:.1f} % with 4 labels): the protocol is not finished for it."
     )
 
 

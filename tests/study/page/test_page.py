@@ -392,7 +392,8 @@ def test_photographs_without_a_name_are_not_told_as_identities() -> None:
     of = {"mixed": row, "named": row | {"photographs": 300}, "unnamed": row | {"named": None, "identities": None}}
     told = {name: " ".join(spent({"study": {}, "effort": {name: row}}).split()) for name, row in of.items()}
     assert told == {
-        "mixed": "Pretraining on 900 photographs, 300 of them of 20 named identities, at 64 px: mixed 2 epochs, 1 600 views.",
+        "mixed": "Pretraining on 900 photographs, 300 of them of 20 named identities, at 64 px: "
+        "mixed 2 epochs, 1 600 views.",
         "named": "Pretraining on 300 photographs of 20 identities at 64 px: named 2 epochs, 1 600 views.",
         "unnamed": "Pretraining on 900 photographs at 64 px: unnamed 2 epochs, 1 600 views.",
     }
