@@ -295,7 +295,7 @@ def studied(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A tiny repository after studies/folder.yaml, with its two paths changed and cut down to a minute of training."""
     repo = tiny_repository(tmp_path_factory.mktemp("studied") / "facerep", {})
     study = yaml.safe_load((ROOT / "studies" / "folder.yaml").read_text())
-    del study["tune"]
+    del study["tune"], study["also_beat"]
     study["seeds"] = [0, 1]
     study["variants"] = {name: study["variants"][name] for name in ("original", "rotated_grayscale")}
     study["budgets"] = {4: {}, 16: {}}

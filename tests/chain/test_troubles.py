@@ -95,7 +95,9 @@ def test_a_first_look_ends_with_a_page_on_which_each_is_seen(tmp_path: Path) -> 
     repo = tiny_repository(tmp_path / "facerep", {})
     text = (ROOT / "studies" / "folder.yaml").read_text()
     text = text.replace("/path/to/labelled", str(labelled)).replace("/path/to/unlabelled", str(pool))
-    text = text.replace("select.min_labelled: 30", "select.min_labelled: 10").replace("labels: [8]", "labels: [4]")
+    text = text.replace("select.min_labelled: 30", "select.min_labelled: 10").replace(
+        "labels: [4, 16]", "labels: [2, 6]"
+    )
     text = text.replace("{4: {}, 8: {}, 16: {}}", "{2: {}, 4: {}, 6: {}}")
     (repo / "studies").mkdir()
     (repo / "studies" / "folder.yaml").write_text(text)

@@ -39,6 +39,8 @@ def write_study(repo: Path, labelled: Path, unlabelled: Path) -> None:
     """studies/folder.yaml with these two paths, and less training."""
     study = yaml.safe_load((ROOT / "studies" / "folder.yaml").read_text())
     study["seeds"], study["budgets"] = [0, 1], {4: {}, 8: {}}
+    study["variants"] = {name: about for name, about in study["variants"].items() if not about.get("needs_hub")}
+    study["tune"]["labels"] = [4, 8]
     study["tune"]["grid"] = {"finetune.learning_rate": [0.002, 0.004]}
     archives = [{"url": str(labelled)}, {"url": str(unlabelled), "name": "unlabelled.tar"}]
     study["set"] |= {
@@ -46,6 +48,7 @@ def write_study(repo: Path, labelled: Path, unlabelled: Path) -> None:
         "crop.size": 32,
         "model.image_size": 32,
         "finetune.steps": 16,
+        "pretrain.epochs": 2,
     }
     study["set"] |= {"finetune.score_every": 8, "select.min_labelled": 20, "evaluate.bootstrap": 100}
     (repo / "studies").mkdir(exist_ok=True)
