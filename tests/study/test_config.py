@@ -1,5 +1,6 @@
 """A study's YAML: what is refused is named."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,14 @@ def test_our_studies_are_valid_and_named_as_their_files(path: Path) -> None:
         ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [1, 2, 1]}}}, ["tune.grid", "1 stands there twice"]),
         ({"tune": {"seeds": [0], "labels": [4, 4], "grid": {}}}, ["tune.labels", "4 stands there twice"]),
         ({"tune": {"seeds": [0], "labels": [4], "grid": {}, "beyond": -1}}, ["tune.beyond"]),
-        ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": ["x", "y"]}}}, ["tune.grid.a.b.0", "'x'"]),
+        ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": ["x", "y", "x"]}}}, ["x stands there twice"]),
+        ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [True, True]}}}, ["true stands there twice"]),
+        ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [1, [2]]}}}, ["tune.grid.a.b.1", "number, text, true"]),
+        (
+            {"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [None, 1]}}},
+            ["tune.grid.a.b.0", "number, text, true"],
+        ),
+        ({"tune": {"seeds": [0], "labels": [4], "grid": {"a.b": [1, math.inf]}}}, ["tune.grid.a.b.1 = inf"]),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], words: list[str]) -> None:
@@ -76,6 +84,21 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], words: l
     assert "\n" not in text
     for word in (str(path), *words):
         assert word in text
+
+
+def test_values_of_a_grid_stay_what_they_are(tmp_path: Path) -> None:
+    """As YAML has them: true is no 1, and text that looks like a number is text."""
+    path = tmp_path / "study.yaml"
+    grid = "{a.b: [false, true], a.c: [0, 1], a.d: [0.001, '0.001', 'true', drawn]}"
+    path.write_text(yaml.safe_dump(STUDY) + f"tune: {{seeds: [0], labels: [4], grid: {grid}}}\n")
+    tune = load_study(path).tune
+    assert tune is not None
+    found = {key: [(type(value), value) for value in values] for key, values in tune.grid.items()}
+    assert found == {
+        "a.b": [(bool, False), (bool, True)],
+        "a.c": [(int, 0), (int, 1)],
+        "a.d": [(float, 0.001), (str, "0.001"), (str, "true"), (str, "drawn")],
+    }
 
 
 def test_a_study_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:

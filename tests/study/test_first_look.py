@@ -41,7 +41,7 @@ def write_study(repo: Path, labelled: Path, unlabelled: Path) -> None:
     study["seeds"], study["budgets"] = [0, 1], {4: {}, 8: {}}
     study["variants"] = {name: about for name, about in study["variants"].items() if not about.get("needs_hub")}
     study["tune"]["labels"] = [4, 8]
-    study["tune"]["grid"] = {"finetune.learning_rate": [0.002, 0.004]}
+    study["tune"] |= {"grid": {"finetune.learning_rate": [0.002, 0.004]}, "beyond": 0}
     archives = [{"url": str(labelled)}, {"url": str(unlabelled), "name": "unlabelled.tar"}]
     study["set"] |= {
         "download.archives": archives,

@@ -1,5 +1,6 @@
 """results/<study>/ as a whole, from made-up experiments: files, determinism, and what stays when experiments are gone."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,45 @@ def test_a_study_from_its_first_run_to_its_results(made: Made, tmp_path: Path) -
     assert not bench.missing(bench.runs(bench.choice().tuned))
     report(bench, path)
     assert files(bench.results) == first, "what is committed is enough"
+
+
+def test_tuned_text_and_booleans_are_written_and_shown_as_yaml_has_them(made: Made, tmp_path: Path) -> None:
+    """A variant that is not tuned is none of the tables', and the rules say so."""
+    grid = {
+        "finetune.head": ["random", "class_means"],
+        "finetune.learning_rate": [0.002, 0.004],
+        "finetune.reset_last_stage": [False, True],
+    }
+    variants = {name: about | {"tuned": name != "grayscale"} for name, about in STUDY["variants"].items()}
+    bench = Bench(
+        study(seeds=[0, 1], variants=variants, tune={"seeds": [0], "labels": [4], "grid": grid}), made.bench.results
+    )
+    while missing := bench.choice().missing:
+        made.make(missing)
+    made.make(bench.runs(bench.choice().tuned))
+    report(bench, tmp_path / "small.yaml")
+    with (bench.results / "tuning.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["variant"] == "rotated"]
+    chosen = {(row["key"], row["value"]): row["chosen"] for row in rows}
+    assert chosen == {  # all score alike, so that the first is
+        ("finetune.head", "random"): "true",
+        ("finetune.head", "class_means"): "false",
+        ("finetune.learning_rate", "0.002"): "true",
+        ("finetune.learning_rate", "0.004"): "false",
+        ("finetune.reset_last_stage", "false"): "true",
+        ("finetune.reset_last_stage", "true"): "false",
+    }
+    page = BeautifulSoup((bench.results / "index.html").read_text(), "html.parser")
+    heads, rates, resets = page.select("#tuning table")
+    assert [th.get_text(strip=True) for th in heads.select("thead th")] == ["variant", "random", "class_means"]
+    assert [th.get_text(strip=True) for th in rates.select("thead th")] == ["variant", "0.002", "0.004"]
+    assert [th.get_text(strip=True) for th in resets.select("thead th")] == ["variant", "false", "true"]
+    assert "grayscale" not in heads.get_text()
+    assert len(heads.select(".chosen")) == len(resets.select(".chosen")) == 2
+    text = page.select_one("#rules").get_text()  # type: ignore[union-attr]
+    assert "those of grayscale are not tuned" in text
+    parameters = page.get_text()
+    assert "finetune.reset_last_stage=false" in parameters and "finetune.head=random" in parameters
 
 
 def test_an_unfinished_study_says_what_is_missing(made: Made, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """A study: one YAML file that says what is compared, checked before any work starts."""
 
+import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
 
 from facerep.params import NAME, Strict, checked, known_pretext, load_yaml
 
@@ -11,9 +13,16 @@ Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 Setting = dict[str, Any]  # keys of params.yaml, such as finetune.steps, and their values
 Labels = Annotated[int, Field(ge=1)]
 Pretext = Annotated[str, AfterValidator(known_pretext)]
-N = TypeVar("N", int, int | float, str)
+Value = bool | int | float | str  # of a key of params.yaml that is tuned
+N = TypeVar("N", int, Value, str)
 # keys of params.yaml that a study has a key of its own for
 _ITS_OWN = {"measure": "measure", "seed": "seeds", "pretrain.seed": "pretraining_seeds", "pretext": "variants"}
+
+
+def _a_value(value: Any) -> Value:
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ValueError("must be a number, text, true or false")
 
 
 class Variant(Strict):
@@ -23,6 +32,7 @@ class Variant(Strict):
     pretext: Pretext
     set: Setting = Field(default_factory=dict)
     budgets: dict[Labels, Setting] = Field(default_factory=dict)  # at one budget alone
+    tuned: bool = True  # false: takes the values as they stand
     needs_hub: bool = False  # left out where the hub does not give `model.name` of its `set`
     extra_budgets: dict[Labels, Setting] = Field(default_factory=dict)  # where others are not run: more of a curve
 
@@ -32,8 +42,8 @@ class Tune(Strict):
 
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     labels: Annotated[list[Labels], Field(min_length=1)]
-    grid: dict[str, Annotated[list[int | float], Field(min_length=2)]]
-    beyond: Annotated[int, Field(ge=0)] = 0  # how often a grid may go on past its end, while the best value lies there
+    grid: dict[str, Annotated[list[Annotated[Value, PlainValidator(_a_value)]], Field(min_length=2)]]
+    beyond: Annotated[int, Field(ge=0)] = 0  # how often a grid of numbers may go on while its best lies at an end
 
     @field_validator("seeds", "labels")
     @classmethod
@@ -42,7 +52,7 @@ class Tune(Strict):
 
     @field_validator("grid")
     @classmethod
-    def _each_value_once(cls, grid: dict[str, list[int | float]]) -> dict[str, list[int | float]]:
+    def _each_value_once(cls, grid: dict[str, list[Value]]) -> dict[str, list[Value]]:
         return {key: _no_two(values) for key, values in grid.items()}
 
 
@@ -139,7 +149,7 @@ class Study(Strict):
 def _no_two(values: list[N]) -> list[N]:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"{value} stands there twice")
+            raise ValueError(f"{value if isinstance(value, str) else json.dumps(value)} stands there twice")
     return values
 
 

@@ -22,7 +22,7 @@ from facerep.study.page import page
 from facerep.study.runs.bench import Bench
 from facerep.study.runs.effort import efforts
 from facerep.study.runs.provenance import about, script
-from facerep.study.runs.records import GALLERIES, TUNING, Record, write_tables
+from facerep.study.runs.records import GALLERIES, TUNING, Record, write_tables, written
 from facerep.study.runs.remaining import words
 from facerep.study.runs.tuning import Choice
 
@@ -91,7 +91,7 @@ def _write_tuning(choice: Choice, scores: dict[str, float], seconds: dict[str, f
         {
             "variant": trial.variant,
             "key": trial.key,
-            "value": trial.value,
+            "value": written(trial.value),
             "labels": trial.run.labels,
             "seed": trial.run.seed,
             "val_score": scores.get(trial.run.name),

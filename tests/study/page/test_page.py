@@ -274,6 +274,28 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "index.html").exists()
 
 
+def tuned_columns(folder: Path, texts: list[str]) -> tuple[list[str], str]:
+    """The heads of the table of tuning where these values were tried, as tuning.csv has them; and what is said above."""
+    rows = [f'"original","a.b",{text},4,0,0.5,1.0,{str(n == 0).lower()},"x{n}"' for n, text in enumerate(texts)]
+    head = "variant,key,value,labels,seed,val_score,seconds,chosen,experiment"
+    (folder / "tuning.csv").write_text("\n".join([head, *rows]) + "\n")
+    render(folder, photographs=False)
+    section = soup(folder).select_one("#tuning")
+    assert section is not None
+    return [th.get_text(strip=True) for th in section.select("thead th")][1:], section.get_text()
+
+
+def test_numbers_of_a_grid_stand_rising_and_text_as_the_grid_has_it(tmp_path: Path) -> None:
+    """Written as numbers, as by studies of before, or as text."""
+    made_up.write(tmp_path, galleries=False, **SMALL)
+    numbers = ["0.001", "0.0005", "0.00001", "10.0", "2.0"]
+    expected = ["1e-05", "0.0005", "0.001", "2", "10"]
+    assert tuned_columns(tmp_path, numbers)[0] == expected
+    assert tuned_columns(tmp_path, [f'"{n}"' for n in numbers])[0] == expected
+    assert tuned_columns(tmp_path, ['"random"', '"class_means"', '"""0.1"""'])[0] == ["random", "class_means", "0.1"]
+    assert tuned_columns(tmp_path, ["true", "false"])[0] == ["true", "false"]
+
+
 def test_a_study_that_is_half_tuned_has_a_page(tmp_path: Path) -> None:
     """Of some trials nobody knows the accuracy yet."""
     made_up.write(tmp_path, variants=("original", "rotated"), seeds=2, galleries=False, epochs=1)

@@ -1,14 +1,27 @@
 """The tables of a study, from experiments' files and back."""
 
+import csv
 import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
 from facerep.core.errors import FacerepError
-from facerep.study.runs.records import joined, read_tables, read_tuning, split, tables_of, write_tables
+from facerep.study.runs.records import (
+    joined,
+    meant,
+    read_tables,
+    read_tuning,
+    split,
+    tables_of,
+    write_tables,
+    written,
+)
+from tests.support.paths import ROOT
 from tests.support.study.runs import PHOTOGRAPHS, planner, record, records, study, tables
 
 
@@ -154,3 +167,36 @@ def test_answers_to_different_photographs_are_refused() -> None:
     made.files["metrics/answers/evaluate.json"] = json.dumps(answers).encode()
     with pytest.raises(FacerepError, match=rf"{made.run.name}: probe and evaluate judge different photographs"):
         tables_of(made, None)
+
+
+def test_a_tuned_value_is_written_plainly() -> None:
+    values = [0.001, 1e-05, 2, True, "random", "0.001", "true", "null", "a: b", "", "2020-13-45"]
+    assert [written(value) for value in values] == [
+        *("0.001", "1e-05", "2", "true", "random"),
+        *('"0.001"', '"true"', '"null"', '"a: b"', '""', '"2020-13-45"'),
+    ]
+
+
+@given(
+    st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["C"]), max_size=12)
+)
+@example("1e-3")
+@example("a\nb")
+@example("0x10")
+def test_a_tuned_value_is_read_as_what_it_was(value: bool | int | float | str) -> None:
+    back = meant(written(value))
+    assert (type(back), back) == (type(value), value)
+    assert "\n" not in written(value), "one line of a CSV file"
+
+
+def test_tuned_values_of_before_were_numbers_alone() -> None:
+    """Each of results/lfw/tuning.csv, read by the standard library as a number."""
+    path = ROOT / "results" / "lfw" / "tuning.csv"
+    with path.open(newline="") as file:
+        expected = [float(row["value"]) for row in csv.DictReader(file)]
+    found = read_tuning(path.parent)["value"].to_pylist()
+    assert all(isinstance(text, str) for text in found) and len(found) == len(expected) > 0
+    assert [meant(text) for text in found] == expected

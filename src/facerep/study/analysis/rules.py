@@ -97,6 +97,8 @@ def _tuning_rule(study: Study, measure: str | None) -> str:
     )
     if study.tune.beyond:
         text += ", and beyond these values where the best lies at their end"
+    if as_they_stand := [name for name, variant in study.variants.items() if not variant.tuned]:
+        text += f"; those of {listed(as_they_stand)} are not tuned"
     return (
         f"{text}. No choice looks at test. Other seeds split the same photographs anew and may test on some of that val; "
         "and one choice serves all seeds, so that its luck is in no interval."

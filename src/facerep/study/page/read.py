@@ -14,7 +14,7 @@ from facerep.core.errors import FacerepError
 from facerep.faces.measure import ACCURACY, BALANCED
 from facerep.study.page.charts import Point
 from facerep.study.page.words import FORMS
-from facerep.study.runs.records import read_tuning
+from facerep.study.runs.records import meant, read_tuning
 
 Row = dict[str, Any]
 Seeds = dict[int, list[tuple[float, float]]]  # by seed the (epoch, value) pairs, by rising epoch
@@ -141,7 +141,7 @@ def read_results(folder: Path) -> Results:
         runs=_rows(folder / "runs.parquet"),
         comparisons=_rows(folder / "comparisons.parquet"),
         saved=_rows(folder / "labels_saved.parquet"),
-        tuning=_plain(read_tuning(folder)),
+        tuning=[row | {"value": meant(row["value"])} for row in _plain(read_tuning(folder))],
         curves=_curves(_rows(folder / "curves.parquet")),
         verdict=_json(folder / "verdict.json"),
         about=_json(folder / "about.json"),

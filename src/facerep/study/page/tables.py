@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from facerep.study.config import Value
 from facerep.study.page.charts import mean_by_epoch
 from facerep.study.page.read import Results, Row
 from facerep.study.page.words import (
@@ -190,8 +191,8 @@ def tuning_tables(results: Results) -> list[Table]:
     """A table a tuned parameter: val accuracy by variant and value, mean over the runs; the chosen value is marked."""
     tables = []
     for key in sorted({row["key"] for row in results.tuning}):
-        mine = [row for row in results.tuning if row["key"] == key and row["value"] is not None]
-        values = sorted({row["value"] for row in mine})
+        mine = [row for row in results.tuning if row["key"] == key]
+        values = _in_order([row["value"] for row in mine])
         variants = sorted({row["variant"] for row in mine}, key=lambda v: (results.place(v), v))
         rows: list[list[Cell]] = []
         for variant in variants:
@@ -206,9 +207,16 @@ def tuning_tables(results: Results) -> list[Table]:
     return tables
 
 
+def _in_order(values: list[Value]) -> list[Value]:
+    """Each value once: numbers rising, others in the order of the grid."""
+    once = list(dict.fromkeys(values))
+    numbers = [value for value in once if isinstance(value, int | float) and not isinstance(value, bool)]
+    return sorted(numbers) if len(numbers) == len(once) else once
+
+
 def ragged(results: Results) -> bool:
     """Whether of some key other values were tried for one variant than for another."""
-    tried: dict[tuple[str, str], set[float]] = {}
+    tried: dict[tuple[str, str], set[Value]] = {}
     for row in results.tuning:
         tried.setdefault((row["key"], row["variant"]), set()).add(row["value"])
     return any(len({frozenset(v) for (k, _), v in tried.items() if k == key}) > 1 for key, _ in tried)

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
+from ruamel.yaml.error import YAMLError
 
 from facerep.core.errors import FacerepError
 from facerep.core.files import atomic
 from facerep.faces.measure import balanced_accuracy
 from facerep.params import parse_yaml
+from facerep.study.config import Value
 from facerep.study.runs.plan import Run
 from facerep.study.runs.queue import Experiment, files_of
 
@@ -42,7 +44,7 @@ TUNING = pa.schema(
     [
         ("variant", pa.string()),
         ("key", pa.string()),
-        ("value", pa.float64()),
+        ("value", pa.string()),  # as `written` says it
         ("labels", pa.int64()),
         ("seed", pa.int64()),
         ("val_score", pa.float64()),  # of the measure that chose the epoch
@@ -231,12 +233,33 @@ def _whole(table: pa.Table, name: str) -> pa.Table:
 
 
 def read_tuning(folder: Path) -> pa.Table:
-    """The rows of tuning.csv; none where it is not there. Accuracy alone chose when `val_score` had its name."""
+    """The rows of tuning.csv, every value as `written` says it; none where it is not there.
+
+    Accuracy alone chose when `val_score` had its name, and values were numbers alone.
+    """
     path = folder / "tuning.csv"
     if not path.is_file():
         return TUNING.empty_table()
-    table = pcsv.read_csv(path)
+    table = pcsv.read_csv(path, convert_options=pcsv.ConvertOptions(column_types={"value": pa.string()}))
     return table.rename_columns(["val_score" if name == "val_accuracy" else name for name in table.column_names])
+
+
+def written(value: Value) -> str:
+    """A tuned value as YAML has it: `0.001`, `true`, `random`; text that YAML would take for something else in quotes."""
+    return value if isinstance(value, str) and _plain_text(value) else json.dumps(value, ensure_ascii=False)
+
+
+def meant(text: str) -> Value:
+    """The value that `written` made this of."""
+    value: Value = parse_yaml(text)
+    return value
+
+
+def _plain_text(text: str) -> bool:
+    try:
+        return bool(parse_yaml(text) == text)
+    except (YAMLError, ValueError):  # a date that is none
+        return False
 
 
 def write_tables(tables: Tables, folder: Path) -> None:

@@ -1,10 +1,10 @@
 """What is chosen on val: for each variant by itself, one key after the other, by runs that the study needs anyway or not."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from facerep.core.errors import FacerepError
 from facerep.pretexts import questions_of
-from facerep.study.config import Setting, Study
+from facerep.study.config import Setting, Study, Value
 from facerep.study.runs.plan import Planner, Run
 
 
@@ -13,7 +13,7 @@ class Trial(NamedTuple):
 
     variant: str
     key: str
-    value: Any
+    value: Value
     run: Run
 
 
@@ -23,7 +23,7 @@ class Choice(NamedTuple):
     tuned: dict[str, Setting]
     trials: list[Trial]
     missing: list[Run]
-    chosen: set[tuple[str, str, Any]]  # variant, key, value
+    chosen: set[tuple[str, str, Value]]  # variant, key, value
 
 
 def tune(study: Study, planner: Planner, score: dict[str, float]) -> Choice:
@@ -31,11 +31,14 @@ def tune(study: Study, planner: Planner, score: dict[str, float]) -> Choice:
 
     Coordinate search: a key is tried at the values chosen for the keys before it, and at the study's own values of those
     after it. The value with the largest mean score on val over tune's seeds and labels is taken, of equals the first.
-    A best value at an end of the grid is no optimum yet: there the grid goes on by its last step, at most `beyond` times.
-    Keys of `pretrain` are passed over where nothing is pretrained.
+    A best number at an end of the grid is no optimum yet: there the grid goes on by its last step, at most `beyond` times.
+    Keys of `pretrain` are passed over where nothing is pretrained, values that params.yaml refuses beside what was chosen
+    before them are left out, and variants that are not `tuned` take no part.
 
     Args:
         score: on val, by the run's name, of the runs that have been made: of the measure that chose their epochs.
+
+    Raises FacerepError for a value that is refused with every variant's own settings, and for the first of a key.
     """
     choice = Choice({}, [], [], set())
     if study.tune is None:
@@ -43,10 +46,12 @@ def tune(study: Study, planner: Planner, score: dict[str, float]) -> Choice:
     order = [study.baseline, *(name for name in study.variants if name != study.baseline)]
     for variant in order:
         tuned = choice.tuned.setdefault(variant, {})
+        if not study.variants[variant].tuned:
+            continue
         for key, values in study.tune.grid.items():
             if key.startswith("pretrain.") and not questions_of(study.variants[variant].pretext):
                 continue
-            best = _try(study, planner, variant, key, values, score, choice)
+            best = _try(study, planner, variant, key, _taken(planner, variant, tuned, key, values), score, choice)
             if best is None:
                 break
             tuned[key] = best
@@ -59,14 +64,14 @@ def _try(
     planner: Planner,
     variant: str,
     key: str,
-    values: list[Any],
+    values: list[Value],
     score: dict[str, float],
     choice: Choice,
-) -> Any:
+) -> Value | None:
     """The best value of a key; None while runs are missing, which are noted."""
     assert study.tune is not None
-    means: dict[Any, float] = {}
-    values = list(values)
+    means: dict[Value, float] = {}
+    most = len(values) + study.tune.beyond
     for value in values:  # which may grow
         runs = [
             planner.run(variant, labels, seed, {**choice.tuned[variant], key: value})
@@ -78,11 +83,28 @@ def _try(
         choice.missing.extend(missing)
         if not missing:
             means[value] = sum(score[run.name] for run in runs) / len(runs)
-        if value == values[-1] and len(means) == len(values) < len(study.tune.grid[key]) + study.tune.beyond:
+        if value == values[-1] and len(means) == len(values) < most:
             values.extend(
                 value for value in _next(means) if _allowed(planner, variant, {**choice.tuned[variant], key: value})
             )
     return max(means, key=means.__getitem__) if len(means) == len(values) else None
+
+
+def _taken(planner: Planner, variant: str, tuned: Setting, key: str, values: list[Value]) -> list[Value]:
+    """A copy of the values, without those that do not go with what is chosen for the keys before.
+
+    The first stays, and so does what is refused for every variant: a slip of the pen, which its run will name.
+    """
+    first, *others = values
+    return [
+        first,
+        *(
+            value
+            for value in others
+            if _allowed(planner, variant, {**tuned, key: value})
+            or not any(_allowed(planner, each, {key: value}) for each in planner.study.variants)
+        ),
+    ]
 
 
 def _allowed(planner: Planner, variant: str, tuned: Setting) -> bool:
@@ -96,10 +118,15 @@ def _allowed(planner: Planner, variant: str, tuned: Setting) -> bool:
     return True
 
 
-def _next(means: dict[Any, float]) -> list[float]:
-    """The value past the end of a grid where its best lies, by the step that leads there: a factor. Else none."""
-    low, *_, high = ordered = sorted(means)
-    best = max(means, key=means.__getitem__)
+def _next(means: dict[Value, float]) -> list[Value]:
+    """The value past the end of a grid where its best lies, by the step that leads there: a factor. Else none.
+
+    Text and booleans have no order: none for them, nor where a single value is left.
+    """
+    ordered = sorted(value for value in means if isinstance(value, int | float) and not isinstance(value, bool))
+    if len(ordered) < max(2, len(means)):
+        return []
+    low, high, best = ordered[0], ordered[-1], max(means, key=means.__getitem__)
     if best not in (low, high) or low <= 0:
         return []
     beyond = low * low / ordered[1] if best == low else high * high / ordered[-2]
