@@ -40,7 +40,7 @@ def write_study(repo: Path, labelled: Path, unlabelled: Path) -> None:
     study = yaml.safe_load((ROOT / "studies" / "folder.yaml").read_text())
     study["seeds"], study["budgets"] = [0, 1], {4: {}, 8: {}}
     study["variants"] = {name: about for name, about in study["variants"].items() if not about.get("needs_hub")}
-    study["tune"]["labels"] = [4, 8]
+    study["tune"] |= {"seeds": [0], "labels": [8]}
     study["tune"] |= {"grid": {"finetune.learning_rate": [0.002, 0.004]}, "beyond": 0}
     archives = [{"url": str(labelled)}, {"url": str(unlabelled), "name": "unlabelled.tar"}]
     study["set"] |= {
