@@ -140,13 +140,13 @@ def test_a_first_look_says_how_well_the_labels_alone_do(repo: Path) -> None:
         lines[-3],
     )
     assert lines[-2].startswith("original with 8 labels")
-    # 5 variants × 2 budgets × 2 seeds, and of tuning one more for each variant, without the three
+    # 7 variants × 2 budgets × 2 seeds, and of tuning one more for each variant, without the three
     remain = (
-        r"22 runs, about .* of this machine with \d jobs? \(an estimate\), remain; `facerep study .* --jobs \d` makes "
+        r"32 runs, about .* of this machine with \d jobs? \(an estimate\), remain; `facerep study .* --jobs \d` makes "
     )
     assert re.fullmatch(remain + r"them\.", lines[-1])
     about = json.loads((repo / "results" / "folder" / "about.json").read_text())
-    assert about["remaining"]["runs"] == 22 and about["remaining"]["hours"] > 0
+    assert about["remaining"]["runs"] == 32 and about["remaining"]["hours"] > 0
     page = (repo / "results" / "folder" / "index.html").read_text()
     assert f"{about['remaining']['sentence']}, so every number on this page may still change." in page
     assert said(repo, ok=True).endswith(lines[-1]), "a second time nothing runs"
