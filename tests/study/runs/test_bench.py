@@ -90,6 +90,13 @@ def test_a_run_whose_worker_died_is_made_again(tmp_path: Path, monkeypatch: pyte
     assert log == [f"add {run.name}", f"forget {run.name}", f"add {run.name}"]
     assert run.name in done
 
+    def changed() -> None:
+        raise FacerepError("edited meanwhile")
+
+    monkeypatch.setattr("facerep.study.runs.queue.refuse_changes", changed)
+    with pytest.raises(FacerepError, match="edited meanwhile"):
+        bench.work(1)  # the runs outside of the share: looked at before each batch of runs, not the first alone
+
 
 def test_uncommitted_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*arguments: str) -> None:

@@ -14,7 +14,7 @@ from facerep.study.config import Setting, Study
 from facerep.study.runs import queue
 from facerep.study.runs.amounts import has_teacher, too_few
 from facerep.study.runs.counts import counted, with_named
-from facerep.study.runs.pace import Kind, Pace, kinds_of, pace
+from facerep.study.runs.pace import Pace, kinds_of, pace
 from facerep.study.runs.plan import Planner, Run
 from facerep.study.runs.preflight import look_at_data, refuse_clone, refuse_uncommitted
 from facerep.study.runs.records import (
@@ -158,16 +158,12 @@ class Bench:
         Where runs were timed before, it goes by these.
         """
         selected = self._counts()
-        teachers: list[bool] = []
-        timed: list[Kind] = []
-        paces: list[Pace] = []
+        timed: list[tuple[list[Params], Pace]] = []
 
         def clock(params: list[Params]) -> Pace | None:
             found = pace(params, jobs)
             if found is not None:
-                paces.append(found)
-                timed.append(kinds_of(params[0])[1])
-                teachers.append(any(map(has_teacher, params)))
+                timed.append((params, found))
             return found
 
         left = remaining(self.study, self.planner, self.scores(), self.seconds(), selected, clock)
@@ -175,13 +171,16 @@ class Bench:
             return ""
         if left.seconds is None:
             return f"{words(left, jobs)}; how long they take is known after the first."
-        if not paces:
+        if not timed:
             return f"{words(left, jobs)}."
-        kind, found = timed[0], paces[0]
+        params, found = timed[0]
+        _, kind = kinds_of(params[0])
         step = kind.batch * found.train[kind]
         how = f"A training step of {kind.batch} photographs of {kind.image_size} px takes {step:.2g} s here"
         at_once = f", timed {jobs} at a time" if jobs > 1 else ""
-        without = "download, crop and the teacher's own computing" if teachers[0] else "download and crop"
+        without = (
+            "download, crop and the teacher's own computing" if any(map(has_teacher, params)) else "download and crop"
+        )
         return f"{how}{at_once}: {words(left, jobs)}, {without} not counted."
 
     def _counts(self) -> dict[str, Any]:
@@ -254,11 +253,11 @@ class Bench:
         """Queue the runs unless they are queued, start workers, and wait until none is left."""
         if not runs:
             return
-        if not self._looked:
-            self._look(share)
-            if expected := self.expected(jobs):
-                for sentence in (expected, *self.too_few_views()):
-                    print(f"{self.study.name}: {sentence}", flush=True)
+        first_time = not self._looked
+        self._look(share)
+        if first_time and (expected := self.expected(jobs)):
+            for sentence in (expected, *self.too_few_views()):
+                print(f"{self.study.name}: {sentence}", flush=True)
         warm_stages()
         names = {run.name for run in runs}
         failed: set[str] = set()
