@@ -106,28 +106,27 @@ def gradients(model: nn.Module, images: Tensor, autocast: bool = False, device: 
     return {name: tensor.cpu() for name, tensor in out.items()}
 
 
+def assert_fast_is_the_same(theirs: nn.Module, images: Tensor) -> None:
+    """Outputs and all gradients, with fast blocks in channels_last and as transformers has them."""
+    expected = gradients(theirs, images)
+    layout = images.contiguous(memory_format=torch.channels_last)
+    got = gradients(fast(theirs).to(memory_format=torch.channels_last), layout)
+    assert got.keys() == expected.keys()
+    assert {name: round(off(got[name], expected[name]), 5) for name in expected} == dict.fromkeys(expected, 0.0)
+    assert all(tensor.norm() > 1e-3 for tensor in expected.values()), "nothing is compared with nothing"
+
+
 @pytest.mark.parametrize("layer_scale", [1.0, 0.0], ids=["scaled", "unscaled"])
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_and_gradients_are_those_of_transformers(training: bool, layer_scale: float, images: Tensor) -> None:
     theirs = network(layer_scale=layer_scale).train(training)
     assert (theirs.convnext.encoder.stages[0].layers[0].layer_scale_parameter is None) == (layer_scale == 0)
-    expected = gradients(theirs, images)
-    layout = images.contiguous(memory_format=torch.channels_last)
-    got = gradients(fast(theirs).to(memory_format=torch.channels_last), layout)
-    assert got.keys() == expected.keys()
-    assert {name: round(off(got[name], expected[name]), 5) for name in expected} == dict.fromkeys(expected, 0.0)
-    assert all(tensor.norm() > 1e-3 for tensor in expected.values()), "nothing is compared with nothing"
+    assert_fast_is_the_same(theirs, images)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_and_gradients_of_v2_are_those_of_transformers(training: bool, images: Tensor) -> None:
-    theirs = network_v2().train(training)
-    expected = gradients(theirs, images)
-    layout = images.contiguous(memory_format=torch.channels_last)
-    got = gradients(fast(theirs).to(memory_format=torch.channels_last), layout)
-    assert got.keys() == expected.keys()
-    assert {name: round(off(got[name], expected[name]), 5) for name in expected} == dict.fromkeys(expected, 0.0)
-    assert all(tensor.norm() > 1e-3 for tensor in expected.values()), "nothing is compared with nothing"
+    assert_fast_is_the_same(network_v2().train(training), images)
 
 
 def test_the_response_of_a_channel_is_its_norm_in_shares_of_the_mean(images: Tensor) -> None:

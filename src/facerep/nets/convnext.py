@@ -12,9 +12,18 @@ from torch import nn
 
 from facerep import params
 from facerep.core.errors import FacerepError
-from facerep.core.files import repository_root
 from facerep.faces.transforms import IMAGENET_MEAN, IMAGENET_STD
-from facerep.nets.loading import KINDS, about_of, config_of, converted, first_line, library, load
+from facerep.nets.loading import (
+    KINDS,
+    about_of,
+    config_of,
+    converted,
+    files_in,
+    first_line,
+    folder_named,
+    library,
+    load,
+)
 
 if TYPE_CHECKING:
     from transformers import (
@@ -76,15 +85,13 @@ def build_backbone(settings: params.Model, seed: int, drop_path: float = 0.0) ->
 
 
 def local_weights(settings: params.Model) -> Path | None:
-    """The folder of the starting weights where `name` is one; a relative one is taken from the repository's root."""
-    folder = repository_root() / settings.name
-    return folder if settings.name not in SIZES and folder.is_dir() else None
+    """The folder of the starting weights where `name` is one and no size; see folder_named."""
+    return None if settings.name in SIZES else folder_named(settings.name)
 
 
 def starting_files(settings: params.Model) -> list[Path]:
     """The files of the starting weights, where they are a local folder's."""
-    folder = local_weights(settings)
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder else []
+    return files_in(local_weights(settings))
 
 
 def _about_start(source: str | Path, name: str) -> dict[str, Any]:

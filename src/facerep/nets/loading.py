@@ -10,11 +10,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from facerep.core.errors import FacerepError
+from facerep.core.files import repository_root
 from facerep.nets.convert import Converted, from_dinov3, from_timm
 
 # what a folder's config calls it: how transformers' classes begin
 KINDS = {"convnext": "ConvNext", "convnextv2": "ConvNextV2"}
 UNUSABLE = (OSError, ValueError, LookupError, RuntimeError, SafetensorError)  # what a folder that is none ends in
+
+
+def folder_named(name: str) -> Path | None:
+    """The local folder where a model's `name` is one; a relative one is taken from the repository's root."""
+    folder = repository_root() / name
+    return folder if folder.is_dir() else None
+
+
+def files_in(folder: Path | None) -> list[Path]:
+    """The files of a local folder of weights, sorted; none where there is no folder."""
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder else []
 
 
 def about_of(source: str | Path) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class Pretext:
         self.params = settings
         self.views = max((kind.views for kind in classes), default=1)
         self.questions: list[Question] = [kind(settings, self.views > 1) for kind in classes]
-        given = {"turns": settings.turns_weight, "colors": settings.colors_weight}
-        self.weights = {q.name: given.get(q.name, 1.0) if len(classes) > 1 else 1.0 for q in self.questions}
+        several = len(classes) > 1
+        self.weights = {q.name: getattr(settings, f"{q.name}_weight", 1.0) if several else 1.0 for q in self.questions}
 
     @property
     def trains(self) -> bool:

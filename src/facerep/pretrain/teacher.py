@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, layer_norm, mse_loss
 
+from facerep.nets.loading import files_in, folder_named
 from facerep.params import Pretrain as Settings
 from facerep.pretrain.question import Pooled, Question, Shown
-from facerep.pretrain.teacher_network import TeacherNetwork, load_teacher, teacher_files
+from facerep.pretrain.teacher_network import TeacherNetwork, load_teacher
 
 
 class Lesson:
@@ -69,7 +70,7 @@ class Teacher(Question):
 
     def files(self) -> list[Path]:
         """Those of a local teacher."""
-        return teacher_files(self.params.teacher) if self.params.teacher is not None else []
+        return files_in(folder_named(self.params.teacher)) if self.params.teacher is not None else []
 
     def recall(self, weights: Mapping[str, Tensor]) -> None:
         """Take the teacher's width from the saved head: the teacher need not be there any more."""

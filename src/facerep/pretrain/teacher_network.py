@@ -12,7 +12,7 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 from transformers.utils import cached_file
 
 from facerep.core.errors import FacerepError
-from facerep.core.files import repository_root
+from facerep.nets.loading import first_line, folder_named
 
 PROCESSOR = "preprocessor_config.json"
 # What some processors do besides resizing and normalising; all of it is left out where the value is false or missing.
@@ -99,7 +99,7 @@ def load_teacher(name: str) -> TeacherNetwork:
     Raises FacerepError, naming pretrain.teacher, where there is no such model, its weights or its image processor's
     configuration are not there, or it is none that sees photographs.
     """
-    folder = teacher_folder(name)
+    folder = folder_named(name)
     try:
         if folder is None and "/" not in name:
             raise ValueError("names there are owner/model")  # at once: without a network the hub is tried for long
@@ -108,7 +108,7 @@ def load_teacher(name: str) -> TeacherNetwork:
         config = AutoConfig.from_pretrained(folder or name)
     except (OSError, ValueError) as error:
         raise FacerepError(
-            f"pretrain.teacher = {name!r}: neither a folder nor a model that huggingface.co gave us ({_first_line(error)})."
+            f"pretrain.teacher = {name!r}: neither a folder nor a model that huggingface.co gave us ({first_line(error)})."
         ) from error
     config = getattr(config, "vision_config", config)
     kind = MODEL_MAPPING.get(type(config), None)
@@ -120,20 +120,8 @@ def load_teacher(name: str) -> TeacherNetwork:
         return _loaded(folder or name, config)
     except (ImportError, OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         raise FacerepError(
-            f"pretrain.teacher = {name!r}: this {config.model_type} cannot teach ({_first_line(error)})."
+            f"pretrain.teacher = {name!r}: this {config.model_type} cannot teach ({first_line(error)})."
         ) from error
-
-
-def teacher_folder(name: str) -> Path | None:
-    """The folder of the teacher where `name` is one; a relative one is taken from the repository's root."""
-    folder = repository_root() / name
-    return folder if folder.is_dir() else None
-
-
-def teacher_files(name: str) -> list[Path]:
-    """The files of the teacher, where they are a local folder's."""
-    folder = teacher_folder(name)
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder else []
 
 
 def _loaded(source: Path | str, config: Any) -> TeacherNetwork:
@@ -181,7 +169,3 @@ def _processor(source: Path | str) -> dict[str, Any]:
     if found is None:
         raise ValueError(f"no {PROCESSOR}, which says how it wants its photographs; save its image processor beside it")
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

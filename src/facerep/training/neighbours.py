@@ -1,12 +1,10 @@
 """How often a photograph's nearest neighbours have its label, while something else is learned: a curve, never a choice."""
 
 import numpy as np
-import torch
 from torch import nn
 
 from facerep.faces.pixels import FacePixels
-from facerep.faces.transforms import normalize, to_float
-from facerep.training.inference import batches
+from facerep.training.inference import outputs
 from facerep.training.probes import knn_answers
 
 
@@ -31,12 +29,8 @@ class NeighbourScore:
         answers = knn_answers(self._features(self.train), self.train.labels.numpy(), self._features(self.val))
         return {"val/knn": float(np.mean(answers == self.val.labels.numpy()))}
 
-    @torch.no_grad()
     def _features(self, pixels: FacePixels) -> np.ndarray:
         """Float32 N×D."""
         device = next(self.backbone.parameters()).device
-        parts = []
-        for rows in batches(pixels):
-            images = pixels.__getitems__(rows).images.to(device)
-            parts.append(self.backbone(normalize(to_float(images))).pooler_output.float().cpu())
-        return torch.cat(parts).numpy()
+        (features,) = outputs(lambda x: (self.backbone(x).pooler_output,), pixels, device, None)
+        return features
