@@ -131,11 +131,20 @@ class Pretrain(Training):
     rotations: Literal["drawn", "all"]
     turns_weight: Annotated[float, Field(gt=0)]
     color_space: Literal["rgb", "lab"]
-    reconstruction_loss: Literal["l2", "l1", "huber"]
+    reconstruction_loss: Literal["classes", "huber", "l1", "l2"]
     colors_weight: Annotated[float, Field(gt=0)]
     temperature: Annotated[float, Field(ge=0.01, le=10)]
     teacher: Annotated[str, Field(min_length=1)] | None  # the pretext distillation must have one
     teacher_loss: Literal["cosine", "mse"]
+
+    @model_validator(mode="after")
+    def _classes_are_of_lab(self) -> "Pretrain":
+        if self.reconstruction_loss == "classes" and self.color_space != "lab":
+            raise ValueError(
+                f"reconstruction_loss (classes) is of the two color channels of Lab, and color_space is {self.color_space}; "
+                "set color_space to lab, or reconstruction_loss to huber, l1 or l2"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_curve_lies_beside_that_of_val(self) -> "Pretrain":

@@ -176,7 +176,7 @@ def slow_decoder(weights: dict[str, np.ndarray], maps: list[np.ndarray]) -> np.n
             summed[:, y, x] += kernel @ values[:, row, column] + bias
     hidden = np.vectorize(lambda value: 0.5 * value * (1 + math.erf(value / math.sqrt(2))))(summed)
     padded = np.pad(hidden, ((0, 0), (1, 1), (1, 1)))
-    kernel, bias = weights["pixels.weight"], weights["pixels.bias"]
+    kernel, bias = weights["answers.weight"], weights["answers.bias"]
     channels = len(kernel) // 64
     out = np.zeros((channels, 8 * height, 8 * width))
     for y, x in np.ndindex(height, width):
@@ -242,6 +242,8 @@ def test_a_note_says_so_where_no_color_was_learned(psnr: float, grey: float) -> 
     assert note.startswith("no color was learned: ") and note.endswith(".")
     assert f"{psnr:.1f} dB" in note and f"{grey:.1f} dB" in note
     assert "pretrain.color_space = lab" in note
+    (of_lab,) = Pretext("grayscale", pretraining(color_space="lab")).notes({"psnr": psnr, "psnr_grey": grey})
+    assert "train for longer." in of_lab
 
 
 @pytest.mark.parametrize(("space", "rotations"), [*product(SPACES, ["drawn", "all"])])

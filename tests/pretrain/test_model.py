@@ -32,9 +32,10 @@ def flat(answers: dict[str, Any]) -> dict[str, Tensor]:
     return {name: value if isinstance(value, Tensor) else value.vectors for name, value in answers.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_model_comes_back_with_its_heads_and_settings(name: str, tmp_path: Path) -> None:
-    settings = pretraining(color_space="lab", temperature=0.2, rotations="all", turns_weight=0.7)
+@pytest.mark.parametrize(("name", "loss"), [*((name, "l2") for name in NAMES), ("grayscale", "classes")])
+def test_a_model_comes_back_with_its_heads_and_settings(name: str, loss: str, tmp_path: Path) -> None:
+    given = {"color_space": "lab", "reconstruction_loss": loss, "temperature": 0.2, "rotations": "all"}
+    settings = pretraining(**given, turns_weight=0.7)
     pretext = Pretext(name, settings)
     model = pretext_model(name, settings=settings, identities=5)
     inputs = network_inputs(pretext.ask(batch_of([3, 4, 5], 32), Draws(0, 0), True)[0])

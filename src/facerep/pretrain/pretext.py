@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from facerep.core.errors import FacerepError
 from facerep.faces.draws import Draws
-from facerep.faces.pixels import Batch
+from facerep.faces.pixels import Batch, FacePixels
 from facerep.faces.transforms import normalize, to_float
 from facerep.params import Pretrain as Settings
 from facerep.pretexts import questions_of
@@ -70,6 +70,11 @@ class Pretext:
     def files(self) -> list[Path]:
         """The local files that the weights depend on, besides the photographs and the starting weights."""
         return [file for question in self.questions for file in question.files()]
+
+    def look(self, photographs: FacePixels) -> None:
+        """Show the questions the photographs that are to be trained on, before their heads are made."""
+        for question in self.questions:
+            question.look(photographs)
 
     def heads(self, widths: Sequence[int], identities: int = 0) -> nn.ModuleDict:
         """Fresh heads, by question, for a backbone whose stages have `widths` channels."""

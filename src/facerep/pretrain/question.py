@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from facerep.faces.draws import Draws
+from facerep.faces.pixels import FacePixels
 from facerep.nets.features import Features
 from facerep.params import Pretrain as Settings
 
@@ -86,6 +87,9 @@ class Question:
     def files(self) -> list[Path]:
         """The local files that the answer depends on, besides the photographs."""
         return []
+
+    def look(self, photographs: FacePixels) -> None:
+        """Take from the photographs that are to be trained on, before `head`, what the loss needs."""
 
     def recall(self, weights: Mapping[str, Tensor]) -> None:
         """Take from saved heads, before `head` makes one like them, what is needed for that."""

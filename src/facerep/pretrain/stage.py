@@ -78,6 +78,10 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
     source = data / "pretraining.parquet"
     rows = _rows(pretext, source, settings) if pretext.trains else {}
     identities = max(rows["train"]["label"].to_pylist()) + 1 if pretext.needs_names else 0
+    size = params.model.image_size
+    splits = {split: FacePixels(data / "faces", part, size, params.memory_mb) for split, part in rows.items()}
+    if pretext.trains:
+        pretext.look(splits["train"])
     backbone = build_backbone(params.model, settings.seed, settings.drop_path)
     model = PretextModel(backbone, pretext, identities)
     metrics: dict[str, Any] = {"pretext": pretext.name, "parameters": sum(p.numel() for p in backbone.parameters())}
@@ -85,10 +89,8 @@ def pretrain(params: Params, data: Path, out: Path, curves: Path, speed: Path) -
     if pretext.needs_names:
         metrics["without_names"] = len(read_pretraining(source)) - sum(map(len, rows.values()))
     with ExitStack() as stack:
-        checkpoints, result, splits = None, None, {}
+        checkpoints, result = None, None
         if pretext.trains:
-            size = params.model.image_size
-            splits = {s: FacePixels(data / "faces", part, size, params.memory_mb) for s, part in rows.items()}
             files = [source, *starting_files(params.model), *pretext.files]
             checkpoints = checkpoints_of("pretrain", _settings(params), files, code_of("pretrain"))
             if is_main_process():
