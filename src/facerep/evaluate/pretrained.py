@@ -21,7 +21,8 @@ def probe(params: Params, data: Path, pretrained: Path, metrics: Path) -> dict[s
 
     Linear probe, nearest neighbours and verification, on photographs of identities that pretraining never saw; the
     probes learn from role train, and choose on val which stage's features to take. Of `probe.labels` those are left out
-    that some identity has too few training photographs for. No number of labels that fine-tuning uses matters here.
+    that no identity has enough training photographs for; one that has fewer gives all that it has. No number of labels that
+    fine-tuning uses matters here.
 
     `metrics`/answers/probe.json holds lists alone, which `dvc metrics` leaves out: which test photograph each way of
     answering gets right, and AUC and EER over resamples of them. A study compares variants by these.

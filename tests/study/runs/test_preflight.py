@@ -101,14 +101,16 @@ def test_what_is_left_to_learn_is_what_select_leaves(photographs: int, fractions
     assert left_to_learn(photographs, select) == len(chosen["train"])
 
 
-def params_of(budget: int = 4, archives: Any = ({"url": "labelled"}, UNLABELLED), **select: Any) -> Params:
+def params_of(
+    budget: int = 4, archives: Any = ({"url": "labelled"}, UNLABELLED), fewer: bool = False, **select: Any
+) -> Params:
     """Those of the preset folder, with `select` changed."""
     params = params_with("folder", ROOT / "params.yaml", ROOT / "presets")
     return params.model_copy(
         update={
             "download": Download(archives=[Archive(**archive) for archive in archives]),
             "select": params.select.model_copy(update=select),
-            "finetune": params.finetune.model_copy(update={"labels_per_identity": budget}),
+            "finetune": params.finetune.model_copy(update={"labels_per_identity": budget, "fewer_labels": fewer}),
         }
     )
 
@@ -143,6 +145,12 @@ def refused(*runs: Params, proven: tuple[Params, ...] = ()) -> str:
 
 def test_folders_that_are_large_enough_are_no_matter(here: Path) -> None:
     look_at_data([params_of(4), params_of(11)])
+
+
+def test_a_class_may_have_fewer_labels_than_a_budget_where_the_runs_say_so(here: Path) -> None:
+    look_at_data([params_of(11), params_of(24, fewer=True)])
+    assert "16 labels of each class are more than dog" in refused(params_of(16), params_of(24, fewer=True))
+    look_at_data([params_of(24, fewer=True)])
 
 
 def test_a_path_that_is_not_there_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

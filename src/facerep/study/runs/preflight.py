@@ -82,7 +82,8 @@ def look_at_data(runs: Iterable[Params], proven: Iterable[Params] = ()) -> None:
     out, are not known yet. The archives of `proven` runs have been read by DVC already and may be gone.
 
     Raises FacerepError for a path that is not there or stands there twice, a file that is no archive, fewer than two
-    classes that are large enough, and a label budget above what the smallest of them leaves to learn from.
+    classes that are large enough, and a label budget above what the smallest of them leaves to learn from, where a class
+    may not have fewer (finetune.fewer_labels).
     """
     there = {_archives(params) for params in proven}
     kinds: dict[tuple[str, str], list[Params]] = {}
@@ -98,7 +99,8 @@ def look_at_data(runs: Iterable[Params], proven: Iterable[Params] = ()) -> None:
                     raise
                 counted[archives] = None
         if (found := counted[archives]) is not None:
-            _judge(found, alike[0].select, max(params.finetune.labels_per_identity or 0 for params in alike))
+            budgets = [p.finetune.labels_per_identity or 0 for p in alike if not p.finetune.fewer_labels]
+            _judge(found, alike[0].select, max(budgets, default=0))
 
 
 def _archives(params: Params) -> str:
