@@ -1,5 +1,6 @@
 """From runs to comparisons: against numpy and scipy on the runs' own numbers, and made-up truths that must be found."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -450,6 +451,24 @@ def test_pretrainings_that_seeds_share_widen_the_interval_and_are_told(rivals: t
         assert caveat.endswith("the interval is all that the draws have, from the smallest to the largest.") == (
             number == 2
         )
+
+
+def test_runs_of_more_than_one_precision_are_told() -> None:
+    of = study(seeds=[0], variants={name: STUDY["variants"][name] for name in ("original", "rotated")})
+    made = tables(of, records(of, lambda run: 0.4))
+
+    def caveats(precision: Callable[[dict[str, Any]], str | None]) -> list[str]:
+        runs = pa.Table.from_pylist(
+            [row | {"precision": precision(row)} for row in made["runs"].to_pylist()], made["runs"].schema
+        )
+        told: list[str] = verdict(of, answer(of, made | {"runs": runs}), 0)["caveats"]
+        return told
+
+    assert caveats(lambda row: "bf16") == caveats(lambda row: None) == caveats(lambda row: "fp32") == []
+    (told,) = caveats(lambda row: "bf16" if row["variant"] == "rotated" else "fp32")
+    assert "precision: original in fp32; rotated in bf16. A little" in told
+    (told,) = caveats(lambda row: "bf16" if row["labels"] == 4 else "fp32")
+    assert "precision: original and rotated in bf16 and fp32. A little" in told
 
 
 def test_fine_tuning_that_ends_below_the_probe_of_the_same_weights_is_told() -> None:

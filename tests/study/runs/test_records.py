@@ -71,6 +71,7 @@ def test_balanced_values_are_scikit_learns() -> None:
         "balanced_accuracy",
         made.json("metrics/finetune.json")["val"]["balanced_accuracy"],
     )
+    assert row["precision"] == "fp32"
 
 
 def test_results_of_before_balanced_accuracy_are_read_with_nulls(tmp_path: Path) -> None:
@@ -86,6 +87,7 @@ def test_results_of_before_balanced_accuracy_are_read_with_nulls(tmp_path: Path)
         "majority",
         "measure",
         "val_score",
+        "precision",
     ]
     pq.write_table(found["runs"].drop_columns(later), tmp_path / "runs.parquet")
     runs = read_tables(tmp_path)["runs"]

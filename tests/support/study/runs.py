@@ -78,6 +78,7 @@ def record(
         "metrics/probe.json": probe,
         "metrics/finetune.json": {
             "measure": measure,
+            "precision": "fp32",
             "labels": float(run.labels),
             "val": {"accuracy": accuracy - 0.01, "balanced_accuracy": balanced - 0.02},
         },

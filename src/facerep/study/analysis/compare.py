@@ -36,6 +36,7 @@ class Answers(NamedTuple):
     comparisons: pa.Table
     saved: pa.Table
     measure: str | None  # what decides, as the runs say; None: they do not yet, and it is accuracy
+    precisions: dict[str, list[str]]  # by variant, as far as its runs say
 
 
 def answer(study: Study, tables: Tables) -> Answers:
@@ -70,7 +71,9 @@ def answer(study: Study, tables: Tables) -> Answers:
     order = {variant: n for n, variant in enumerate([study.baseline, *study.variants])}
     measures = [*BY_LABELS, *BY_MODEL]
     rows.sort(key=lambda row: (measures.index(row["measure"]), row["labels"] or 0, order[row["variant"]]))
-    return Answers(pa.Table.from_pylist(rows, COMPARISONS), pa.Table.from_pylist(saved, SAVED), measure)
+    return Answers(
+        pa.Table.from_pylist(rows, COMPARISONS), pa.Table.from_pylist(saved, SAVED), measure, _precisions(tables)
+    )
 
 
 def rivals_of(study: Study, variant: str) -> list[str]:
@@ -145,6 +148,14 @@ def _row(key: Key, arms: Arms, family: int) -> dict[str, Any]:
         effect = None if found.effect is None else -found.effect
         row |= {"mean": -found.mean, "difference": -found.difference, "low": low, "high": high, "effect": effect}
     return row
+
+
+def _precisions(tables: Tables) -> dict[str, list[str]]:
+    found: dict[str, set[str]] = {}
+    for row in tables["runs"].to_pylist():
+        if row.get("precision"):
+            found.setdefault(row["variant"], set()).add(row["precision"])
+    return {variant: sorted(precisions) for variant, precisions in found.items()}
 
 
 def _labels_used(tables: Tables) -> dict[int, float]:

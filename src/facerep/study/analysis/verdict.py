@@ -38,7 +38,11 @@ def verdict(study: Study, answers: Answers, missing: int, noun: str = "identity"
             }
             for name, row in judged.items()
         },
-        "caveats": [*_caveats(judged), *_below_the_probe(study, answers.comparisons, measure)],
+        "caveats": [
+            *_caveats(judged),
+            *_mixed(answers.precisions),
+            *_below_the_probe(study, answers.comparisons, measure),
+        ],
         "rules": rules_of(study, judged, answers.measure),
         "measure": measure,
         "baseline": study.baseline,
@@ -181,6 +185,20 @@ def _caveats(judged: dict[str, Row]) -> list[str]:
                 "draws have, from the smallest to the largest."
             )
     return told
+
+
+def _mixed(precisions: dict[str, list[str]]) -> list[str]:
+    """A sentence where machines of different kinds fine-tuned."""
+    kinds: dict[str, list[str]] = {}
+    for variant, found in precisions.items():
+        kinds.setdefault(" and ".join(found), []).append(variant)
+    if len(kinds) < 2 and " and " not in "".join(kinds):
+        return []
+    told = "; ".join(f"{listed(variants)} in {precision}" for precision, variants in kinds.items())
+    return [
+        f"Not all runs were fine-tuned in the same precision: {told}. A little of a difference may be due to that; "
+        "`precision` in the study's `set` holds it fixed."
+    ]
 
 
 def _below_the_probe(study: Study, comparisons: pa.Table, measure: str) -> list[str]:

@@ -27,6 +27,7 @@ RUNS = pa.schema(
     + [(name, pa.float64()) for name in ("accuracy", "top5", "probe", "knn", "auc", "eer", "val_accuracy")]
     + [(name, pa.float64()) for name in ("balanced_accuracy", "probe_balanced", "knn_balanced", "chance", "majority")]
     + [("measure", pa.string()), ("val_score", pa.float64())]  # what chose the epoch, and its value on val
+    + [("precision", pa.string())]  # of fine-tuning: bf16 or fp32
     + [("labels_used", pa.float64())]  # per identity in the mean: fewer than `labels` where some have fewer
     + [(name, pa.float64()) for name in ("pretext_accuracy", "pretext_psnr", "pretext_psnr_grey")]
     + [("experiment", pa.string()), ("commit", pa.string()), ("code", pa.string()), ("seconds", pa.float64())]
@@ -63,6 +64,7 @@ LATER = (
     "majority",
     "measure",
     "val_score",
+    "precision",
 )
 SCHEMAS = {"runs": RUNS, "photographs": PHOTOGRAPHS, "verification": VERIFICATION, "curves": CURVES}
 Tables = dict[str, pa.Table]
@@ -110,6 +112,7 @@ def tables_of(record: Record, seconds: float | None) -> Tables:
         "majority": evaluate["test"]["majority"],
         "measure": finetune["measure"],
         "val_score": val_score(finetune),
+        "precision": finetune["precision"],
         "pretext_accuracy": pretext.get("accuracy"),
         "pretext_psnr": pretext.get("psnr"),
         "pretext_psnr_grey": pretext.get("psnr_grey"),
