@@ -19,6 +19,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks.common import ROOT, machine, show
+from facerep.evaluate.frozen import FIRST_STAGE
 from facerep.faces.pixels import FacePixels
 from facerep.faces.roles import read_selection
 from facerep.nets.convnext import load_backbone
@@ -27,11 +28,9 @@ from facerep.params import Params, checked, load_yaml, parse_yaml
 from facerep.presets import merged
 from facerep.pretrain.stage import pretrain
 from facerep.training.inference import outputs
-from facerep.training.probes import fit_probe
+from facerep.training.probes import NEIGHBOURS, TEMPERATURE, fit_probe
 
-STAGES = (2, 3, 4)
 DRAWS = {3: 4, 12: 2}  # labels per identity: how often they are drawn, and the mean taken
-NEIGHBOURS, TEMPERATURE = 5, 0.07  # as in facerep.training.probes
 
 
 def main(given: list[str] | None = None) -> None:
@@ -60,12 +59,13 @@ def scores(model: Path, params: Params) -> list[list[str]]:
     backbone = load_backbone(model).eval()
     rows = pa.concat_tables([read_selection(ROOT / "data" / "selection.parquet", role) for role in ("train", "val")])
     pixels = FacePixels(ROOT / "data" / "faces", rows, params.model.image_size)
-    found = outputs(lambda x: pooled_stages(stages_of(backbone, x)), pixels, torch.device("cpu"), None)
+    found = outputs(
+        lambda x: pooled_stages(stages_of(backbone, x))[FIRST_STAGE - 1 :], pixels, torch.device("cpu"), None
+    )
     labels = pixels.labels.numpy()
     return [
         [str(stage), *map(percent, (leave_one_out(x, labels), *probes(x, labels)))]
-        for stage, x in enumerate(found, 1)
-        if stage in STAGES
+        for stage, x in enumerate(found, FIRST_STAGE)
     ]
 
 

@@ -41,7 +41,11 @@ def stage(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fr
     def run(place: str, pretrained: int | None = 2, finetuned: int = 3) -> dict[str, Any]:
         fresh_accelerate()
         for name, kept in (("pretrain", pretrained), ("finetune", finetuned)):
-            report(None if kept is None else Fit(HISTORY, kept, 10 * kept, {}, "fp32"), {}, tmp_path / place / name)
+            report(
+                None if kept is None else Fit(HISTORY, kept, 10 * kept, {"precision": "fp32"}),
+                {},
+                tmp_path / place / name,
+            )
         changed = {"evaluate": evaluating(), "device": "cpu", "threads": 1, "seed": 2}
         params = load_params().model_copy(update=changed)
         return evaluate(params, data_folder, tmp_path / "finetuned", tmp_path / place)

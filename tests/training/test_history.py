@@ -110,7 +110,7 @@ def splits(data_folder: Path) -> dict[str, FacePixels]:
 
 
 def test_the_report_is_of_the_epoch_that_was_kept(splits: dict[str, FacePixels], tmp_path: Path) -> None:
-    metrics = report(Fit(HISTORY, 2, 20, {"images_per_s": 100.0}, "fp32"), splits, tmp_path)
+    metrics = report(Fit(HISTORY, 2, 20, {"images_per_s": 100.0, "precision": "fp32"}), splits, tmp_path)
     assert metrics == {
         "epochs": 3,
         "kept_epoch": 2,
@@ -135,7 +135,7 @@ def test_an_epoch_that_was_not_scored_leaves_a_gap_in_vals_table_alone(tmp_path:
 def test_the_report_of_a_run_that_was_scored_now_and_then(
     best: int, splits: dict[str, FacePixels], tmp_path: Path
 ) -> None:
-    metrics = report(Fit(SPARSE, best, 9, {}, "fp32"), splits, tmp_path)
+    metrics = report(Fit(SPARSE, best, 9, {"precision": "fp32"}), splits, tmp_path)
     assert (metrics["epochs"], metrics["kept_epoch"], metrics["kept_step"]) == (3, best, 9)
     kept = SPARSE[best - 1]
     assert metrics["val"] == {"photographs": 6, "loss": kept["val/loss"], "accuracy": kept["val/accuracy"]}
@@ -147,7 +147,9 @@ def test_the_report_of_a_run_that_was_scored_now_and_then(
 
 def test_splits_whose_names_begin_alike_are_not_mixed_up(splits: dict[str, FacePixels], tmp_path: Path) -> None:
     history = [row | {"val2/loss": 9.0} for row in HISTORY]
-    metrics = report(Fit(history, 1, 10, {}, "fp32"), {"val": splits["val"], "val2": splits["train"]}, tmp_path)
+    metrics = report(
+        Fit(history, 1, 10, {"precision": "fp32"}), {"val": splits["val"], "val2": splits["train"]}, tmp_path
+    )
     assert metrics["val"] == {"photographs": 6, "loss": 1.75, "accuracy": 0.5}
     assert metrics["val2"] == {"photographs": 10, "loss": 9.0}
 
@@ -155,7 +157,7 @@ def test_splits_whose_names_begin_alike_are_not_mixed_up(splits: dict[str, FaceP
 def test_the_start_may_be_what_was_kept(splits: dict[str, FacePixels], tmp_path: Path) -> None:
     """Nothing had been trained on then; and it is a point of val's curve, not of train's."""
     start = {"epoch": 0.0, "val/loss": 2.0, "val/accuracy": 0.875, "learning_rate": 0.0}
-    metrics = report(Fit([start, *HISTORY], 0, 0, {}, "bf16"), splits, tmp_path)
+    metrics = report(Fit([start, *HISTORY], 0, 0, {"precision": "bf16"}), splits, tmp_path)
     assert metrics == {
         "epochs": 3,
         "kept_epoch": 0,

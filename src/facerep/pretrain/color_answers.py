@@ -81,8 +81,9 @@ class Classes:
         Section 2.2 there: a weight is in inverse proportion to a mixture, half and half, of the class's share and an equal
         one; the weights' mean over all cells is 1.
         """
-        counts = sum(torch.bincount(self.classes(pixels).flatten(), minlength=CLASSES) for pixels in batches)
-        shares = torch.as_tensor(counts).double() / torch.as_tensor(counts).sum()
+        each = [torch.bincount(self.classes(pixels).flatten(), minlength=CLASSES) for pixels in batches]
+        counts = torch.stack(each).sum(0)
+        shares = counts.double() / counts.sum()
         weights = 1 / (shares / 2 + 0.5 / CLASSES)
         self.weights = (weights / (shares * weights).sum()).float()
 

@@ -13,13 +13,12 @@ History = list[dict[str, float]]
 
 
 class Fit(NamedTuple):
-    """What training gives: the curves, when the weights that the model now holds were reached, how fast, and in what."""
+    """What training gives: the curves, when the weights that the model now holds were reached, and how fast it was."""
 
     history: History
     kept_epoch: int  # as many had ended
     kept_step: int  # as many were done
-    speed: dict[str, Any]
-    precision: str  # bf16 | fp32: what `precision: auto` came to
+    speed: dict[str, Any]  # with the precision, bf16 or fp32: what `auto` came to
 
 
 def write_curves(history: History, folder: Path) -> None:
@@ -65,7 +64,7 @@ def report(result: Fit | None, splits: dict[str, FacePixels], folder: Path) -> d
     write_curves([row | {"kept": 1.0} if row is kept else row for row in result.history], folder)
     metrics: dict[str, Any] = {"epochs": int(result.history[-1]["epoch"])}
     metrics |= {"kept_epoch": result.kept_epoch, "kept_step": result.kept_step}
-    metrics["precision"] = result.precision
+    metrics["precision"] = result.speed["precision"]
     for split, pixels in splits.items():
         metrics[split] = {"photographs": len(pixels), **_measures(kept, split)}
     return metrics

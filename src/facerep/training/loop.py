@@ -26,7 +26,7 @@ from facerep.resume.stopping import Agreement, StopRequest
 from facerep.training.averaging import WeightAverage
 from facerep.training.history import Fit, History, write_curves
 from facerep.training.meters import ByClass, Means
-from facerep.training.runtime import Runtime, accelerator_for, in_bf16, peak_memory_mb
+from facerep.training.runtime import Runtime, accelerator_for, peak_memory_mb
 from facerep.training.schedule import Budget, learning_rate_factor
 from facerep.training.task import Inputs, Task
 
@@ -117,8 +117,7 @@ def fit(
     model.load_state_dict(state.kept["model"])
     accelerator.end_training()
     epoch = state.kept["epoch"]
-    precision = "bf16" if in_bf16(runtime) else "fp32"
-    return Fit(state.history, epoch, run.budget.done(epoch), run.speed(), precision)
+    return Fit(state.history, epoch, run.budget.done(epoch), run.speed())
 
 
 def refuse_empty(splits: dict[str, FacePixels]) -> None:

@@ -189,11 +189,11 @@ def _caveats(judged: dict[str, Row]) -> list[str]:
 
 def _mixed(precisions: dict[str, list[str]]) -> list[str]:
     """A sentence where machines of different kinds fine-tuned."""
+    if len({precision for found in precisions.values() for precision in found}) < 2:
+        return []
     kinds: dict[str, list[str]] = {}
     for variant, found in precisions.items():
         kinds.setdefault(" and ".join(found), []).append(variant)
-    if len(kinds) < 2 and " and " not in "".join(kinds):
-        return []
     told = "; ".join(f"{listed(variants)} in {precision}" for precision, variants in kinds.items())
     return [
         f"Not all runs were fine-tuned in the same precision: {told}. A little of a difference may be due to that; "
