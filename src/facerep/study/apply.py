@@ -13,6 +13,7 @@ from facerep.params import parse_yaml
 from facerep.study.runs import queue
 from facerep.study.runs.bench import Bench
 from facerep.study.runs.plan import Run
+from facerep.study.runs.tuning import undecided
 
 METRICS = "metrics/finetune.json"
 
@@ -91,7 +92,7 @@ def _best(bench: Bench, variant: str, file: Path) -> tuple[Run, float, str]:
     if variant not in bench.study.variants:
         raise FacerepError(f"--apply {variant}: none of {', '.join(bench.study.variants)}.")
     known, choice = bench.scores(), bench.choice()
-    chosen = all(run.variant != variant for run in choice.missing)
+    chosen = variant not in undecided(bench.study, choice)
     made = [run for run in bench.runs(choice.tuned) if chosen and run.variant == variant and run.name in known]
     if not made:
         raise FacerepError(f"--apply {variant}: no run of it is there yet; make them with `facerep study {file}`.")

@@ -32,7 +32,7 @@ class Variant(Strict):
     pretext: Pretext
     set: Setting = Field(default_factory=dict)
     budgets: dict[Labels, Setting] = Field(default_factory=dict)  # at one budget alone
-    tuned: bool = True  # false: takes the values as they stand
+    tuned: bool | Name = True  # false: takes the values as they stand; a variant's name: those chosen for that one
     needs_hub: bool = False  # left out where the hub does not give `model.name` of its `set`
     extra_budgets: dict[Labels, Setting] = Field(default_factory=dict)  # where others are not run: more of a curve
 
@@ -89,6 +89,12 @@ class Study(Strict):
                 if name not in self.variants:
                     raise ValueError(f"{key} {name!r}: none of the variants {', '.join(self.variants)}")
         for name, variant in self.variants.items():
+            if isinstance(alike := variant.tuned, str):
+                other = self.variants.get(alike)
+                if other is None or other.tuned is not True or other.needs_hub:
+                    raise ValueError(
+                        f"variants.{name}.tuned {alike!r}: name a variant that is always run and tuned itself"
+                    )
             if variant.needs_hub and "model.name" not in variant.set:
                 raise ValueError(f"variants.{name}.needs_hub: its set names no model.name")
             if variant.needs_hub and name in (self.baseline, self.primary, *self.also_beat):

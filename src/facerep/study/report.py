@@ -30,7 +30,8 @@ from facerep.study.runs.tuning import Choice
 def report(bench: Bench, path: Path, drop: bool = False) -> str:
     """Write results/<study>/ of whatever runs are there; the verdict's sentence. `path` is the study's YAML file.
 
-    Raises FacerepError when the baseline has no seed with runs at all budgets; the tables are written nevertheless. And,
+    Raises FacerepError when the baseline has no seed with runs at all budgets; all that does not compare is written
+    nevertheless. And,
     before anything is written, when runs that the folder holds are no longer the study's, unless it may `drop` them.
     """
     study, folder = bench.study, bench.results
@@ -47,25 +48,26 @@ def report(bench: Bench, path: Path, drop: bool = False) -> str:
     _write_tuning(choice, scores, seconds, folder / "tuning.csv")
     first = min(records, key=lambda r: (r.run.variant != study.baseline, r.run.seed, r.run.labels), default=None)
     _write_locks(first, records, folder)
-    answers = answer(study, tables)
-    _write_table(answers.comparisons, folder / "comparisons")
-    _write_table(answers.saved, folder / "labels_saved")
-    said = verdict(study, answers, missing, bench.planner.noun)
-    write_json(folder / "verdict.json", said)
     before = json.loads((folder / "about.json").read_text()) if (folder / "about.json").is_file() else {}
     runs = bench.runs(choice.tuned)
     trials = {trial.run.name: trial.run for trial in choice.trials}
     for run in runs:
         trials.pop(run.name, None)
-    further = {name: seconds.get(name) for name in trials if name in scores}
-    told = about(study, path, tables, first, before, noun=bench.planner.noun, tuned=choice.tuned, trials=further)
-    told["effort"] = efforts(bench.planner, records, tables, before.get("effort", {}))
+    further = [(run, seconds.get(name)) for name, run in trials.items() if name in scores]
+    timed = {run.name: s for run, s in further}
+    told = about(study, path, tables, first, before, noun=bench.planner.noun, tuned=choice.tuned, trials=timed)
+    told["effort"] = efforts(bench.planner, records, tables, before.get("effort", {}), further)
     told.pop("remaining", None)
     if missing:
         jobs = min(2, cores())
         left = bench.remaining(told.get("data", {}).get("select", {}))
         told["remaining"] = {"runs": left.runs, "hours": left.hours(jobs), "jobs": jobs, "sentence": words(left, jobs)}
     write_json(folder / "about.json", told)
+    answers = answer(study, tables)
+    _write_table(answers.comparisons, folder / "comparisons")
+    _write_table(answers.saved, folder / "labels_saved")
+    said = verdict(study, answers, missing, bench.planner.noun)
+    write_json(folder / "verdict.json", said)
     _write_text(path.read_text(encoding="utf-8"), folder / "study.yaml")
     _write_text(script(study, list(trials.values()), runs, told["commits"]), folder / "commands.sh")
     _write_galleries(study, records, folder / "galleries")

@@ -10,7 +10,7 @@ from facerep.study.config import Study
 from facerep.study.runs.bench import Bench, Share
 from facerep.study.runs.plan import Run
 from facerep.study.runs.queue import Experiment, Queue, refuse_changes
-from tests.support.study.runs import planner, study
+from tests.support.study.runs import STUDY, planner, study
 
 TUNE = {"seeds": [0], "labels": [4], "grid": {"finetune.learning_rate": [0.002, 0.004]}}
 
@@ -35,6 +35,17 @@ def test_a_share_does_not_choose_by_runs_that_are_not_its_own(bench: Bench, monk
         FacerepError, match=r"--seeds: what original runs with is not chosen yet, by runs of seed 0\. .*--seeds 0"
     ):
         bench.work(1, Share(seeds=[1, 2]))
+
+
+def test_a_share_does_not_run_with_values_that_another_variant_has_yet_to_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facerep.study.runs.queue.finished", dict)
+    monkeypatch.setattr("facerep.study.runs.queue.refuse_changes", lambda: pytest.fail("before anything is queued"))
+    variants = STUDY["variants"] | {"longer": {"about": "longer", "pretext": "original", "tuned": "original"}}
+    bench = Bench(study(variants=variants, tune=TUNE), tmp_path / "results")
+    with pytest.raises(FacerepError, match=r"--variants: takes the values of original, .*; add it or make it first"):
+        bench.work(1, Share(variants=["longer"]))
 
 
 def test_a_share_is_the_runs_of_its_seeds_and_variants() -> None:

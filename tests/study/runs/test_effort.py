@@ -31,7 +31,7 @@ def told(record: Record) -> Record:
 def test_photographs_views_and_time_are_counted() -> None:
     of = study(seeds=[0, 1, 2], pretraining_seeds=[0, 1], budgets={4: {}, 8: {"finetune.steps": 5}}, set=SET)
     made = [told(record) for record in records(of, lambda run: 0.5)]
-    found = efforts(planner(of), made, tables(of, made), {})
+    found = efforts(planner(of), made, tables(of, made), {}, [])
     given = {
         "model": "atto",
         "image_size": 32,
@@ -44,9 +44,14 @@ def test_photographs_views_and_time_are_counted() -> None:
         "rotated": given | pool | {"views": 4 * 90 * 6, "notes": ENDS},  # in all four turns
         "grayscale": given | pool | {"views": 90 * 6, "notes": ["In 1 of 2 pretrainings: Grey is nearer.", *ENDS]},
     }
+    trials = [(planner(of).run("rotated", 4, seed, {"finetune.steps": 3}), s) for seed, s in ((0, 500.0), (1, None))]
+    tuned = efforts(planner(of), made, tables(of, made), {}, trials)["rotated"]
+    assert [tuned[key] for key in ("seconds", "runs_timed", "runs")] == [860.0, 7, 8], "tuning costs, too"
     some = [record for record in made if record.run.variant != "rotated"]
-    assert efforts(planner(of), some, tables(of, made), found) == found, "what no record tells any more is kept"
-    assert "rotated" not in efforts(planner(of), some, tables(of, some), found), "without runs there is nothing to tell"
+    assert efforts(planner(of), some, tables(of, made), found, []) == found, "what no record tells any more is kept"
+    assert "rotated" not in efforts(planner(of), some, tables(of, some), found, []), (
+        "without runs there is nothing to tell"
+    )
 
 
 def test_photographs_without_a_name_are_no_identities() -> None:
@@ -62,12 +67,12 @@ def test_photographs_without_a_name_are_no_identities() -> None:
         },
     }
     made = [changed(record, files) for record in made]
-    found = efforts(planner(of), made, tables(of, made), {})
+    found = efforts(planner(of), made, tables(of, made), {}, [])
     keys = ("photographs", "named", "identities", "views")
     assert [found["rotated"][key] for key in keys] == [100, 60, 20, 90 * 6]
     assert [found["supervised"][key] for key in keys] == [60, 60, 20, 50 * 6]
     alone = [record for record in made if record.run.variant != "supervised"]
-    found = efforts(planner(of), alone, tables(of, alone), {})
+    found = efforts(planner(of), alone, tables(of, alone), {}, [])
     assert [found["rotated"][key] for key in keys] == [100, None, None, 90 * 6], "nobody knows how many have one"
 
 
@@ -78,7 +83,7 @@ def test_labels_that_are_really_used_are_counted() -> None:
     finetuned = made[0].json("metrics/finetune.json") | {"labels": 12.4}
     files = {"metrics/finetune.json": finetuned, "metrics/select.json": SELECTED | {"labelled_identities": 15}}
     made = [changed(record, files) for record in made]
-    assert efforts(planner(of), made, tables(of, made), {})["original"]["finetuning"] == {"16": 10 * 31}
+    assert efforts(planner(of), made, tables(of, made), {}, [])["original"]["finetuning"] == {"16": 10 * 31}
 
 
 def changed(record: Record, files: dict[str, Any]) -> Record:

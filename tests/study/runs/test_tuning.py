@@ -9,7 +9,7 @@ import pytest
 from facerep.core.errors import FacerepError
 from facerep.study.config import Study
 from facerep.study.runs.plan import Run
-from facerep.study.runs.tuning import Choice, tune
+from facerep.study.runs.tuning import Choice, tune, undecided
 from tests.support.study.runs import STUDY, planner, study
 
 GRID = {"pretrain.learning_rate": [0.002, 0.004], "finetune.learning_rate": [0.001, 0.002, 0.004]}
@@ -58,6 +58,29 @@ def test_the_best_mean_on_val_is_chosen_key_by_key_and_of_equals_the_first() -> 
         for t in choice.trials
         if t.variant == "rotated" and t.key == "finetune.learning_rate"
     } == {0.004}
+
+
+def test_a_variant_may_take_what_is_chosen_for_another() -> None:
+    longer = {"about": "longer", "pretext": "original", "tuned": "original", "set": {"finetune.steps": 99}}
+    of = study(
+        tune=TUNE | {"grid": {"finetune.learning_rate": [0.002, 0.004]}},
+        variants={"longer": longer, **STUDY["variants"]},
+    )
+    plan = planner(of)
+    choice = tune(of, plan, {})
+    assert "longer" not in {trial.variant for trial in choice.trials}
+    assert undecided(of, choice) == {"longer", "original", "rotated", "grayscale"}
+    known = {run.name: run.settings["finetune.learning_rate"] for run in choice.missing if run.variant == "original"}
+    choice = tune(of, plan, known)
+    assert choice.tuned["longer"] == choice.tuned["original"] == {"finetune.learning_rate": 0.004}
+    assert undecided(of, choice) == {"rotated", "grayscale"}
+    run = next(run for run in plan.runs(choice.tuned) if run.variant == "longer")
+    assert (run.settings["finetune.learning_rate"], run.settings["finetune.steps"]) == (0.004, 99)
+
+
+def test_weights_that_are_just_drawn_are_not_drawn_anew() -> None:
+    of = study(tune=TUNE | {"grid": {"finetune.reset_last_stage": [False, True]}})
+    assert {trial.variant for trial in tune(of, planner(of), {}).trials} == {"rotated", "grayscale"}
 
 
 def test_without_tuning_nothing_is_missing() -> None:
@@ -168,7 +191,7 @@ def test_what_a_variants_own_settings_exclude_is_left_out_for_it_alone() -> None
     )
     choice = tuned_by(of, lambda run: 0.5)
     assert tried(choice, "finetune.reset_last_stage") == [False]
-    assert tried(choice, "finetune.reset_last_stage", "original") == [False, True]
+    assert tried(choice, "finetune.reset_last_stage", "grayscale") == [False, True]
 
 
 def test_where_one_number_is_left_the_grid_goes_on_nowhere() -> None:

@@ -203,10 +203,10 @@ def _labels_saved(comparisons: list[dict[str, Any]], variants: Sequence[str]) ->
     mean = {(r["variant"], r["labels"]): r["mean"] for r in comparisons if r["measure"] == "accuracy"}
     base = [mean[variants[0], labels] for labels in BUDGETS]
 
-    def equal(accuracy: float) -> float:
-        if accuracy < base[0]:
+    def equal(accuracy: float, curve: list[float] = base) -> float:
+        if accuracy < curve[0]:
             return 0.0
-        return np.inf if accuracy > base[-1] else float(np.exp(np.interp(accuracy, base, np.log(BUDGETS))))
+        return np.inf if accuracy > curve[-1] else float(np.exp(np.interp(accuracy, curve, np.log(BUDGETS))))
 
     rows = []
     for variant in variants[1:]:
@@ -218,6 +218,8 @@ def _labels_saved(comparisons: list[dict[str, Any]], variants: Sequence[str]) ->
             row: dict[str, Any] = {"variant": variant, "labels": labels, "accuracy": accuracy}
             row |= {f"equal{end}": value for end, value in ends.items()}
             row |= {f"saved{end}": value - labels if value else -np.inf for end, value in ends.items()}
+            own = [mean[variant, n] for n in BUDGETS]
+            row["needed"] = equal(mean[variants[0], labels], own)
             rows.append(row | {f"ratio{end}": value / labels for end, value in ends.items()})
     return rows
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from facerep.core.errors import FacerepError
 from facerep.faces.measure import ACCURACY, BALANCED
 from facerep.study.analysis.arms import BY_LABELS, BY_MODEL, Arms, Key, arms_of, values_of
-from facerep.study.analysis.efficiency import labels_saved
+from facerep.study.analysis.efficiency import labels_saved, read_off
 from facerep.study.analysis.statistics import ALPHA, compare, holm
 from facerep.study.config import Study
 from facerep.study.runs.records import Tables
@@ -27,6 +27,8 @@ SAVED = pa.schema(
     [("variant", pa.string()), ("labels", pa.int64()), ("accuracy", pa.float64())]
     + [(name, pa.float64()) for name in _SAVED]
     + [("least", pa.float64()), ("most", pa.float64())]  # the labels between which the curve was measured
+    # with how many the variant does what is to be beaten does with `labels`: +inf and 0 beyond its own budgets
+    + [(f"needed{end}", pa.float64()) for end in ("", "_low", "_high")]
 )
 
 
@@ -167,7 +169,7 @@ def _labels_used(tables: Tables) -> dict[int, float]:
 
 
 def _saved_rows(study: Study, variant: str, arms: Arms, measure: str, used: dict[int, float]) -> list[dict[str, Any]]:
-    """Against a curve of the best rival at each budget, those too that only some of them have.
+    """Against a curve of the best rival at each budget, those too that only some of them have; and the other way round.
 
     A budget that some identities have too few photographs for stands on the curve where its mean lies.
     """
@@ -181,7 +183,13 @@ def _saved_rows(study: Study, variant: str, arms: Arms, measure: str, used: dict
     replicates = np.stack([arms.replicates[measure, n][:, 0] for n in labels], axis=1)
     at = np.array([used[n] for n in curve])
     rows = labels_saved(at, means, drawn, np.array(labels), mine, replicates, arms.units)
-    return [{"variant": variant, **row._asdict(), "least": at[0], "most": at[-1]} for row in rows]
+    own = [curve.index(n) for n in labels]
+    needs = read_off(np.array(labels), mine, replicates, means[own], drawn[:, own], arms.units)
+    return [
+        {"variant": variant, **row._asdict(), "least": at[0], "most": at[-1]}
+        | {"needed": needed.labels, "needed_low": needed.low, "needed_high": needed.high}
+        for row, needed in zip(rows, needs, strict=True)
+    ]
 
 
 def _adjust(rows: list[dict[str, Any]], study: Study) -> None:

@@ -1,7 +1,7 @@
-"""Label efficiency: how many labels the baseline would need for what a variant reaches.
+"""Label efficiency: how many labels the baseline would need for what a variant reaches, and the other way round.
 
-Read off the baseline's curve of accuracy over labels, as in Hénaff et al., "Data-efficient image recognition with
-contrastive predictive coding" (ICML 2020). The curve is made monotone, and nothing is read beyond the budgets measured.
+Read off a curve of accuracy over labels, as in Hénaff et al., "Data-efficient image recognition with contrastive
+predictive coding" (ICML 2020). The curve is made monotone, and nothing is read beyond the budgets measured.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,14 @@ import numpy as np
 from facerep.study.analysis.statistics import expanded_interval
 
 SLACK = 1e-12  # accuracies closer than this are equal: the last bits of a mean decide nothing
+
+
+class Reading(NamedTuple):
+    """So many labels, and the ends of a 95 % interval, which are None where there is one seed alone."""
+
+    labels: float
+    low: float | None
+    high: float | None
 
 
 class LabelsSaved(NamedTuple):
@@ -54,14 +62,12 @@ def labels_saved(
         units: how many seeds there are, or pretrainings where seeds share them.
     """
     rows = []
-    for place, own in enumerate(np.asarray(labels).tolist()):
-        accuracy = float(variant[place])
-        equal = float(equal_labels(budgets, baseline[None], np.array([accuracy]))[0])
-        low, high = expanded_interval(equal_labels(budgets, baseline_replicates, variant_replicates[:, place]), units)
+    readings = read_off(budgets, baseline, baseline_replicates, variant, variant_replicates, units)
+    for own, accuracy, (equal, low, high) in zip(np.asarray(labels).tolist(), variant, readings, strict=True):
         rows.append(
             LabelsSaved(
                 labels=own,
-                accuracy=accuracy,
+                accuracy=float(accuracy),
                 equal=equal,
                 equal_low=low,
                 equal_high=high,
@@ -74,6 +80,26 @@ def labels_saved(
             )
         )
     return rows
+
+
+def read_off(
+    budgets: np.ndarray,
+    curve: np.ndarray,
+    curve_replicates: np.ndarray,
+    reached: np.ndarray,
+    reached_replicates: np.ndarray,
+    units: int,
+) -> list[Reading]:
+    """The labels at which a curve has each of M accuracies, by `equal_labels`; each replicate is read off its own curve.
+
+    `budgets` L, `curve` float L, `curve_replicates` float B×L, `reached` float M, `reached_replicates` float B×M.
+    """
+    found = []
+    for place, accuracy in enumerate(reached):
+        labels = float(equal_labels(budgets, curve[None], np.array([accuracy]))[0])
+        drawn = equal_labels(budgets, curve_replicates, reached_replicates[:, place])
+        found.append(Reading(labels, *expanded_interval(drawn, units)))
+    return found
 
 
 def _saved(equal: float, labels: int) -> float:

@@ -97,6 +97,9 @@ def _tuning_rule(study: Study, measure: str | None) -> str:
     )
     if study.tune.beyond:
         text += ", and beyond these values where the best lies at their end"
+    for name, variant in study.variants.items():
+        if isinstance(variant.tuned, str):
+            text += f"; {name} takes those of {variant.tuned}"
     if as_they_stand := [name for name, variant in study.variants.items() if not variant.tuned]:
         text += f"; those of {listed(as_they_stand)} are not tuned"
     return (

@@ -136,7 +136,10 @@ def _by_budget(saved: list[Row], variant: str) -> list[Row]:
 
 
 def _saved(study: Study, rows: list[Row], noun: str) -> str:
-    """With how many labels the baseline reaches the same: for each budget, since one may say what another does not."""
+    """With how many labels the baseline reaches the same, and with how many the variant reaches what the baseline does.
+
+    For each budget, since one may say what another does not.
+    """
     if not rows:
         return ""
     against = beaten(study) if len(rivals_of(study, rows[0]["variant"])) > 1 else study.baseline
@@ -144,7 +147,11 @@ def _saved(study: Study, rows: list[Row], noun: str) -> str:
         f"With {listed([str(row['labels']) for row in rows])} labels per {noun} it reaches what {against} reaches with "
     )
     text += f"{listed([_labels(row, row['equal']) for row in rows])}: "
-    return text + f"{listed([_ratio(row) for row in rows])} times as many."
+    text += f"{listed([_ratio(row) for row in rows])} times as many."
+    if len(rows) > 1:  # else there is no curve to read off
+        given, needed = listed([str(row["labels"]) for row in rows]), listed([_needed(row, rows) for row in rows])
+        text += f" What {against} reaches with {given} it reaches with {needed}."
+    return text
 
 
 def _ratio(row: Row) -> str:
@@ -153,6 +160,15 @@ def _ratio(row: Row) -> str:
     if row["ratio_low"] is None or row["ratio_low"] == row["ratio_high"]:
         return text
     return f"{text} (95 % {_factor(row, row['ratio_low'])} to {_factor(row, row['ratio_high'])})"
+
+
+def _needed(row: Row, rows: list[Row]) -> str:
+    """With how many labels, and the interval; beyond the variant's own budgets only that is said."""
+    ends = {"least": rows[0]["labels"], "most": rows[-1]["labels"]}
+    text = _labels(ends, row["needed"])
+    if row["needed_low"] is None or row["needed_low"] == row["needed_high"]:
+        return text
+    return f"{text} (95 % {_labels(ends, row['needed_low'])} to {_labels(ends, row['needed_high'])})"
 
 
 def _factor(row: Row, ratio: float) -> str:

@@ -60,27 +60,32 @@ def saved_table(results: Results) -> Table | None:
     budgets = sorted({row["labels"] for row in rows})
     if not rows:
         return None
-    cells = {(row["variant"], row["labels"]): _saved_cell(row, *results.measured_between(row)) for row in rows}
+    cells = {(row["variant"], row["labels"]): _saved_cell(row, *results.measured_between(row), budgets) for row in rows}
     variants = [variant for variant in results.variants if any(variant == row["variant"] for row in rows)]
     return Table(
         caption=f"How many times as many labels per {results.noun} {results.against} needs for as much, with its 95 % "
-        "interval; those labels; and how many are saved",
+        "interval; those labels; how many are saved; and how many do what so many do without pretraining",
         columns=["pretraining", *(f"from {n} labels" for n in budgets)],
         rows=[[variant, *(cells.get((variant, n), Markup("–")) for n in budgets)] for variant in variants],
     )
 
 
-def _saved_cell(row: Row, least: int, most: int) -> Markup:
+def _saved_cell(row: Row, least: int, most: int, budgets: list[int]) -> Markup:
     labels = row["labels"]
     ratio, low, high = (
         beyond(row[key], least / labels, most / labels, 2) for key in ("ratio", "ratio_low", "ratio_high")
     )
     equal = beyond(row["equal"], least, most, 1)
     saved = beyond(row["saved"], least - labels, most - labels, 1, sign=True)
-    return Markup(
+    cell = Markup(
         '<span class="headline">{}{}</span> <span class="small">{}</span> <span class="small">as {} labels</span> '
         '<span class="small">{} saved</span>'
     ).format(ratio, "\N{NO-BREAK SPACE}×", ranged(low, high), equal, saved)
+    if row.get("needed") is None or len(budgets) == 1:  # older results do not tell
+        return cell
+    return cell + Markup(' <span class="small">{} do what {} do without</span>').format(
+        beyond(row["needed"], budgets[0], budgets[-1], 1), str(labels)
+    )
 
 
 def means_table(results: Results, measure: str) -> Table:

@@ -30,7 +30,7 @@ from facerep.study.runs.records import (
 )
 from facerep.study.runs.remaining import Remaining, remaining, words
 from facerep.study.runs.said import Said
-from facerep.study.runs.tuning import Choice, tune
+from facerep.study.runs.tuning import Choice, tune, undecided
 from facerep.study.runs.warm import warm_stages
 
 POLL_S = 3.0
@@ -100,11 +100,17 @@ class Bench:
         Raises FacerepError naming the runs that failed, when all others are done, and where a share wants settings that
         are not chosen yet by runs outside of it.
         """
+        mine = list(self.study.variants) if share.variants is None else share.variants
+        wanted = {*mine, *(self.study.variants[name].tuned for name in mine)}  # these, and those whose values they take
         while True:
             choice = self.choice()
-            tuning = [run for run in choice.missing if share.variants is None or run.variant in share.variants]
+            tuning = [run for run in choice.missing if run.variant in wanted]
             if not tuning:
                 break
+            if others := sorted({run.variant for run in tuning} - set(mine)):
+                raise FacerepError(
+                    f"--variants: takes the values of {others[0]}, which are not chosen yet; add it or make it first."
+                )
             if foreign := [run for run in tuning if not share.has(run)]:
                 # to choose again elsewhere may come to something else
                 raise FacerepError(
@@ -114,8 +120,8 @@ class Bench:
                 )
             self._make(self.planner.pretrained_once(tuning), jobs, f"{self.study.name}: tuning", share)
         # a variant whose values are not chosen yet is another machine's
-        ready = {name for name in self.study.variants if all(run.variant != name for run in choice.missing)}
-        runs = [run for run in self.runs(choice.tuned) if run.variant in ready]
+        waiting = undecided(self.study, choice)
+        runs = [run for run in self.runs(choice.tuned) if run.variant not in waiting]
         self._make(self.missing(run for run in runs if share.has(run)), jobs, self.study.name, share)
 
     def first_look(self, jobs: int) -> Share:

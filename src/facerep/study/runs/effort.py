@@ -4,21 +4,26 @@ from typing import Any
 
 from facerep.faces.shards import UNLABELLED
 from facerep.study.runs.amounts import learned, needs_names, passes
-from facerep.study.runs.plan import Planner
+from facerep.study.runs.plan import Planner, Run
 from facerep.study.runs.records import Record, Tables
 
 Row = dict[str, Any]
 SPLITS = ("train", "val", "test")
 
 
-def efforts(planner: Planner, records: list[Record], tables: Tables, before: Row) -> dict[str, Row]:
+def efforts(
+    planner: Planner, records: list[Record], tables: Tables, before: Row, trials: list[tuple[Run, float | None]]
+) -> dict[str, Row]:
     """Of each variant, for about.json; what no record tells any more is taken from `before`, the same of earlier.
+
+    `trials` are runs for tuning alone, which are in no table, and their seconds: often the first one pretrains.
 
     Keys: `model` and `image_size` (pixels a side); `photographs` to pretrain on (its own val and test among them), `named`
     of them, of so many `identities` (both None where that is not known), `epochs`, `views` (of one pretraining: its
     photographs × epochs × how often an epoch sends each through the network) and `pretrainings` (how many different
     ones), where it pretrains; `finetuning`, the photographs that go through the network by labels; `seconds`
-    of all its runs that were timed, `runs_timed` and `runs`; `notes` of its pretraining and fine-tuning.
+    of all its runs that were timed, those for tuning too, `runs_timed` and `runs`; `notes` of its pretraining and
+    fine-tuning.
     """
     told: dict[str, Row] = {}
     named = _named(planner, records)
@@ -26,9 +31,13 @@ def efforts(planner: Planner, records: list[Record], tables: Tables, before: Row
         own = [record for record in records if record.run.variant == name]
         told[name] = _of(planner, own, named) if own else dict(before.get(name, {}))
         seconds = [r["seconds"] for r in tables["runs"].to_pylist() if r["variant"] == name]
+        if not seconds:
+            del told[name]
+            continue
+        seconds += [s for run, s in trials if run.variant == name]
         timed = [s for s in seconds if s is not None]
         told[name] |= {"seconds": round(sum(timed), 1), "runs_timed": len(timed), "runs": len(seconds)}
-    return {name: row for name, row in told.items() if row["runs"]}
+    return told
 
 
 def _of(planner: Planner, records: list[Record], named: int | None) -> Row:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from facerep.core.errors import FacerepError
+from facerep.nets.convnext import SIZES
 from facerep.pretexts import questions_of
 from facerep.study.config import Setting, Study, Value
 from facerep.study.runs.plan import Planner, Run
@@ -32,8 +33,9 @@ def tune(study: Study, planner: Planner, score: dict[str, float]) -> Choice:
     Coordinate search: a key is tried at the values chosen for the keys before it, and at the study's own values of those
     after it. The value with the largest mean score on val over tune's seeds and labels is taken, of equals the first.
     A best number at an end of the grid is no optimum yet: there the grid goes on by its last step, at most `beyond` times.
-    Keys of `pretrain` are passed over where nothing is pretrained, values that params.yaml refuses beside what was chosen
-    before them are left out, and variants that are not `tuned` take no part.
+    Keys of `pretrain` are passed over where nothing is pretrained, and so is drawing the last stage anew where all weights
+    have just been drawn. Values that params.yaml refuses beside what was chosen before them are left out. Variants that are
+    not `tuned` take no part, or what is chosen for the one that they name.
 
     Args:
         score: on val, by the run's name, of the runs that have been made: of the measure that chose their epochs.
@@ -46,17 +48,26 @@ def tune(study: Study, planner: Planner, score: dict[str, float]) -> Choice:
     order = [study.baseline, *(name for name in study.variants if name != study.baseline)]
     for variant in order:
         tuned = choice.tuned.setdefault(variant, {})
-        if not study.variants[variant].tuned:
+        if study.variants[variant].tuned is not True:
             continue
         for key, values in study.tune.grid.items():
-            if key.startswith("pretrain.") and not questions_of(study.variants[variant].pretext):
+            if _says_nothing(planner, variant, key):
                 continue
             best = _try(study, planner, variant, key, _taken(planner, variant, tuned, key, values), score, choice)
             if best is None:
                 break
             tuned[key] = best
             choice.chosen.add((variant, key, best))
+    for variant in order:
+        if isinstance(alike := study.variants[variant].tuned, str):
+            choice.tuned[variant] = dict(choice.tuned[alike])
     return choice
+
+
+def undecided(study: Study, choice: Choice) -> set[str]:
+    """The variants whose values are not all chosen yet, and those that take theirs."""
+    waiting = {run.variant for run in choice.missing}
+    return waiting | {name for name, variant in study.variants.items() if variant.tuned in waiting}
 
 
 def _try(
@@ -116,6 +127,14 @@ def _allowed(planner: Planner, variant: str, tuned: Setting) -> bool:
     except FacerepError:
         return False
     return True
+
+
+def _says_nothing(planner: Planner, variant: str, key: str) -> bool:
+    """Whether a key can make no difference to a variant."""
+    if questions_of(planner.study.variants[variant].pretext):
+        return False
+    name = planner.params(planner.run(variant, min(planner.study.budgets), 0, {}).settings).model.name
+    return key.startswith("pretrain.") or (key == "finetune.reset_last_stage" and name in SIZES)
 
 
 def _next(means: dict[Value, float]) -> list[Value]:
