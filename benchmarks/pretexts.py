@@ -27,6 +27,7 @@ from facerep.nets.features import pooled_stages, stages_of
 from facerep.params import Params, checked, load_yaml, parse_yaml
 from facerep.presets import merged
 from facerep.pretrain.stage import pretrain
+from facerep.study.runs.amounts import passes
 from facerep.training.inference import outputs
 from facerep.training.probes import NEIGHBOURS, TEMPERATURE, fit_probe
 
@@ -50,7 +51,8 @@ def main(given: list[str] | None = None) -> None:
         minutes = (time.perf_counter() - began) / 60
         rows = scores(out / "model", params)
     show(" ".join([options.pretext, *options.changes]), ["stage", "kNN", *(f"probe, {n} labels" for n in DRAWS)], rows)
-    about = {"pretext": options.pretext, "changes": options.changes, "minutes": round(minutes, 1)}
+    seen = round(told.get("train", {}).get("photographs", 0) * params.pretrain.epochs * passes(params))
+    about = {"pretext": options.pretext, "changes": options.changes, "views": seen, "minutes": round(minutes, 1)}
     print(json.dumps({**about, "machine": machine(params.threads), "test": told.get("test"), "rows": rows}))
 
 
