@@ -109,6 +109,30 @@ def test_a_run_whose_worker_died_is_made_again(tmp_path: Path, monkeypatch: pyte
         bench.work(1)  # the runs outside of the share: looked at before each batch of runs, not the first alone
 
 
+@pytest.mark.parametrize(("absent", "failed"), [(1, 0), (2, 1)])
+def test_a_run_that_is_nowhere_for_a_moment_has_not_failed(
+    absent: int, failed: int, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker has taken its message from the queue, and not said yet that it runs it."""
+    name, looks = "small-rotated-4-s0", 0
+    done: dict[str, Experiment] = {}
+
+    def look() -> Queue:
+        nonlocal looks
+        looks += 1
+        done.update({name: Experiment("c", "c")} if looks == 3 + absent else {})
+        waits, runs = looks == 1, looks == 2 + absent
+        return Queue({name} if waits else set(), {name} if runs else set(), set(), 1)
+
+    monkeypatch.setattr("facerep.study.runs.queue.queue", look)
+    monkeypatch.setattr("facerep.study.runs.queue.finished", lambda: done)
+    monkeypatch.setattr("facerep.study.runs.bench.POLL_S", 0.0)
+    monkeypatch.setattr("facerep.study.runs.bench._chosen_by", lambda experiment: (0.5, "accuracy"))
+    bench._watch({name}, 1, "small")
+    assert looks == (3 if failed else 4)
+    assert capsys.readouterr().out.count("failed") == failed
+
+
 def test_uncommitted_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*arguments: str) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], cwd=tmp_path, check=True)

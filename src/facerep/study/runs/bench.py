@@ -290,6 +290,7 @@ class Bench:
         """Wait, and note how long each run takes; whether it is hopeless, since so far every run has failed."""
         began: dict[str, float] = {}
         lost: dict[str, float] = {}  # since when
+        absent: set[str] = set()  # without a result, and neither queued nor active when last looked
         over = names & queue.finished().keys()
         with Said(title, len(names), len(over)) as said:
             while True:
@@ -299,7 +300,10 @@ class Bench:
                     said.start(name)
                 lost = {name: lost.get(name, now) for name in there.lost & names}
                 queue.forget(name for name, since in lost.items() if now - since > LOST_S)  # to be made again
-                left = names & (there.queued | there.active)
+                # between the queue and a worker a run is in neither for a moment: so it has ended when twice it is in none
+                nowhere = names - there.queued - there.active - done.keys()
+                left = names & (there.queued | there.active) | (nowhere - absent)
+                absent = nowhere
                 ended = {name: now - start for name, start in began.items() if name not in left}
                 _note(self.journal, {name: s for name, s in ended.items() if name in done})
                 for name in sorted(names - left - over):
