@@ -120,6 +120,15 @@ def test_of_a_variants_timed_runs_the_longest_pretrained() -> None:
     assert left == Remaining(18, pytest.approx(sum(each.values())))
 
 
+def test_a_run_that_pretrained_does_not_count_for_those_that_need_not() -> None:
+    """Three seeds of `rotated` were timed, one of which pretrained, and nothing of what trains nothing before."""
+    shared = study(seeds=[0, 1, 2], budgets={4: {}}, set=SET)
+    runs = [run for run in planner(shared).runs({}) if run.variant == "rotated"]
+    timed = {run.name: s for run, s in zip(runs, (4000.0, 75.0, 75.0), strict=True)}
+    left = remaining(shared, planner(shared), dict.fromkeys(timed, 0.5), timed, SELECTED)
+    assert left == Remaining(6, pytest.approx(6 * 75 + 600 * 0.25))  # and grayscale's pretraining
+
+
 def test_what_is_tuned_counts_too() -> None:
     """One more value for each of three variants."""
     tuned = study(seeds=[0, 1], budgets={4: {}}, set=SET, tune=TUNE)

@@ -41,9 +41,9 @@ def remaining(
     """What of the study is not among `accuracies`, the known runs, and the time that it takes by the `seconds` of these.
 
     What tuning will choose nobody knows: it counts as if the first values were the best. A run costs what the timed ones
-    of its variant did, where there are enough, of which the longest pretrained; else what any did, and its pretraining as
-    much for each photograph as theirs cost in fine-tuning. A model is pretrained once for all runs that share it. Where none
-    was timed, `clock` times a step for the runs' parameters.
+    of its variant did, where there are enough, of which the longest pretrained; else what the median of all did, and its
+    pretraining as much for each photograph as that cost in fine-tuning. A model is pretrained once for all runs that
+    share it. Where none was timed, `clock` times a step for the runs' parameters.
 
     Args:
         selected: metrics/select.json of a run, with the `named` photographs of the pool where they are known
@@ -92,9 +92,11 @@ def _seconds(
 ) -> float:
     params = {run.name: planner.params(run.settings) for run in (*left, *timed)}
     plain = [run for run in timed if not passes(params[run.name])] or timed
-    around = sum(seconds[run.name] for run in plain) / len(plain)
+    # of those that share a model few have made it
+    middle = sorted(plain, key=lambda run: seconds[run.name])[(len(plain) - 1) // 2]
+    around = seconds[middle.name]
     given = {name: learned_by(of, labelled(of, selected)) for name, of in params.items()}
-    learned = sum(given[run.name] for run in plain) / len(plain)
+    learned = given[middle.name]
     each = around * max(LEAST, 1 - AROUND / around) / learned if learned else 0.0  # of a photograph in training
     total = 0.0
     for run in left:
