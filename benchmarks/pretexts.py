@@ -32,6 +32,7 @@ from facerep.training.inference import outputs
 from facerep.training.probes import NEIGHBOURS, TEMPERATURE, fit_probe
 
 DRAWS = {3: 4, 12: 2}  # labels per identity: how often they are drawn, and the mean taken
+MEASURES = ["kNN", *(f"probe, {n} labels" for n in DRAWS)]
 
 
 def main(given: list[str] | None = None) -> None:
@@ -50,7 +51,7 @@ def main(given: list[str] | None = None) -> None:
         told = pretrain(params, ROOT / "data", out / "model", out / "curves", out / "speed.json")
         minutes = (time.perf_counter() - began) / 60
         rows = scores(out / "model", params)
-    show(" ".join([options.pretext, *options.changes]), ["stage", "kNN", *(f"probe, {n} labels" for n in DRAWS)], rows)
+    show(" ".join([options.pretext, *options.changes]), ["stage", *MEASURES], rows)
     seen = round(told.get("train", {}).get("photographs", 0) * params.pretrain.epochs * passes(params))
     about = {"pretext": options.pretext, "changes": options.changes, "views": seen, "minutes": round(minutes, 1)}
     print(json.dumps({**about, "machine": machine(params.threads), "test": told.get("test"), "rows": rows}))

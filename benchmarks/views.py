@@ -19,9 +19,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from benchmarks.common import show
-from benchmarks.pretexts import DRAWS
+from benchmarks.pretexts import MEASURES
 
-MEASURES = ["kNN", *(f"probe, {n} labels" for n in DRAWS)]
 FURTHER = (2, 4, 10)  # times the most views
 SLOWEST, FASTEST = 0.01, 3.0  # rate: at the slowest all but the logarithm
 

@@ -210,6 +210,7 @@ def _labels_saved(comparisons: list[dict[str, Any]], variants: Sequence[str]) ->
 
     rows = []
     for variant in variants[1:]:
+        own = [mean[variant, labels] for labels in BUDGETS]
         for labels in BUDGETS:
             accuracy = mean[variant, labels]
             ends = dict(
@@ -218,7 +219,6 @@ def _labels_saved(comparisons: list[dict[str, Any]], variants: Sequence[str]) ->
             row: dict[str, Any] = {"variant": variant, "labels": labels, "accuracy": accuracy}
             row |= {f"equal{end}": value for end, value in ends.items()}
             row |= {f"saved{end}": value - labels if value else -np.inf for end, value in ends.items()}
-            own = [mean[variant, n] for n in BUDGETS]
             row["needed"] = equal(mean[variants[0], labels], own)
             rows.append(row | {f"ratio{end}": value / labels for end, value in ends.items()})
     return rows

@@ -1,6 +1,7 @@
 """The verdict in words, by rules that are written down beside it."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -155,20 +156,21 @@ def _saved(study: Study, rows: list[Row], noun: str) -> str:
 
 
 def _ratio(row: Row) -> str:
-    """The factor, and its interval where that has two ends that say something."""
-    text = _factor(row, row["ratio"])
-    if row["ratio_low"] is None or row["ratio_low"] == row["ratio_high"]:
-        return text
-    return f"{text} (95 % {_factor(row, row['ratio_low'])} to {_factor(row, row['ratio_high'])})"
+    """The factor, and its interval."""
+    return _with_ends(row, "ratio", lambda ratio: _factor(row, ratio))
 
 
 def _needed(row: Row, rows: list[Row]) -> str:
     """With how many labels, and the interval; beyond the variant's own budgets only that is said."""
     ends = {"least": rows[0]["labels"], "most": rows[-1]["labels"]}
-    text = _labels(ends, row["needed"])
-    if row["needed_low"] is None or row["needed_low"] == row["needed_high"]:
-        return text
-    return f"{text} (95 % {_labels(ends, row['needed_low'])} to {_labels(ends, row['needed_high'])})"
+    return _with_ends(row, "needed", lambda labels: _labels(ends, labels))
+
+
+def _with_ends(row: Row, key: str, say: Callable[[float], str]) -> str:
+    """A number, and its interval where that has two ends that say something."""
+    low, high = row[f"{key}_low"], row[f"{key}_high"]
+    text = say(row[key])
+    return text if low is None or low == high else f"{text} (95 % {say(low)} to {say(high)})"
 
 
 def _factor(row: Row, ratio: float) -> str:

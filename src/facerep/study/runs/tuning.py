@@ -133,8 +133,9 @@ def _says_nothing(planner: Planner, variant: str, key: str) -> bool:
     """Whether a key can make no difference to a variant."""
     if questions_of(planner.study.variants[variant].pretext):
         return False
-    name = planner.params(planner.run(variant, min(planner.study.budgets), 0, {}).settings).model.name
-    return key.startswith("pretrain.") or (key == "finetune.reset_last_stage" and name in SIZES)
+    if key != "finetune.reset_last_stage":
+        return key.startswith("pretrain.")
+    return planner.params(planner.run(variant, min(planner.study.budgets), 0, {}).settings).model.name in SIZES
 
 
 def _next(means: dict[Value, float]) -> list[Value]:
